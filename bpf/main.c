@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The program of the tracepoint backend, one file per group of probes. tracer/kernel/source.py joins the files it
+ * names, because bcc rewrites maps and helpers in the main file only.
+ */
+#include "kernel.h"
+#include "wire.h"
+#include "emit.h"
+#include "packet.h"
+#include "filter.h"
+#include "probes/context.c"
+#include "probes/lookup.c"
+#include "probes/device.c"
+#include "probes/free.c"
+#include "probes/socket.c"
+#include "probes/neighbour.c"

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What an sk_buff says of the packet in it. */
+#ifndef FIBTRACE_PACKET_H
+#define FIBTRACE_PACKET_H
+
+/* The flow of a packet or of a flow key, as the filter and the records need it. */
+struct tuple {
+	u8 saddr[16];
+	u8 daddr[16];
+	u16 sport;
+	u16 dport;
+	u8 proto;
+	u8 family;
+	u8 tos;
+	u8 ttl;
+	u16 ip_id;
+	u16 detail;
+};
+
+struct packet {
+	struct tuple flow;
+	u64 head;
+	struct net_device *device;
+	struct sock *sock;
+	u32 ifindex;
+	u32 netns;
+	u32 mark;
+	u32 length;
+	u16 ethertype;
+	u8 packet_type;
+};
+
+struct ipv4_header {
+	u8 version_length;
+	u8 tos;
+	u16 total_length;
+	u16 id;
+	u16 fragment;
+	u8 ttl;
+	u8 proto;
+	u16 checksum;
+	u8 saddr[4];
+	u8 daddr[4];
+};
+
+struct ipv6_header {
+	u8 version_class[4];
+	u16 payload_length;
+	u8 next_header;
+	u8 hop_limit;
+	u8 saddr[16];
+	u8 daddr[16];
+};
+
+/* The first bytes of any transport header: ports, or ICMP type and code; TCP's flags are byte 13. */
+struct transport_header {
+	u16 first;
+	u16 second;
+	u8 rest[10];
+};
+
+#define PROTO_ICMP	1
+#define PROTO_TCP	6
+#define PROTO_UDP	17
+#define PROTO_ICMPV6	58
+#define PROTO_SCTP	132
+#define PROTO_UDPLITE	136
+#define FRAGMENT_OFFSET	0x1fff
+
+inline_always bool has_ports(u8 proto)
+{
+	return proto == PROTO_TCP || proto == PROTO_UDP || proto == PROTO_SCTP || proto == PROTO_UDPLITE;
+}
+
+inline_always u32 netns_of_device(struct net_device *device)
+{
+	struct net *net = 0;
+	u32 inode = 0;
+
+	READ(net, &device->nd_net.net);
+	if (net)
+		READ(inode, &net->ns.inum);
+	return inode;
+}
+
+inline_always void read_transport(struct tuple *flow, const void *at)
+{
+	struct transport_header transport = {};
+
+	if (!has_ports(flow->proto) && flow->proto != PROTO_ICMP && flow->proto != PROTO_ICMPV6)
+		return;
+	if (READ(transport, at))
+		bpf_probe_read_kernel(&transport, 8, at);
+	if (has_ports(flow->proto)) {
+		flow->sport = host16(transport.first);
+		flow->dport = host16(transport.second);
+		if (flow->proto == PROTO_TCP)
+			flow->detail = transport.rest[9];
+	} else {
+		flow->detail = host16(transport.first);
+	}
+}
+
+inline_always bool read_ipv4(struct tuple *flow, const void *at)
+{
+	struct ipv4_header ip = {};
+
+	if (READ(ip, at) || ip.version_length >> 4 != 4)
+		return false;
+	flow->family = AF_INET;
+	flow->proto = ip.proto;
+	flow->tos = ip.tos;
+	flow->ttl = ip.ttl;
+	flow->ip_id = host16(ip.id);
+	__builtin_memcpy(flow->saddr, ip.saddr, 4);
+	__builtin_memcpy(flow->daddr, ip.daddr, 4);
+	if (!(host16(ip.fragment) & FRAGMENT_OFFSET))
+		read_transport(flow, at + (ip.version_length & 15) * 4);
+	return true;
+}
+
+inline_always bool read_ipv6(struct tuple *flow, const void *at)
+{
+	struct ipv6_header ip = {};
+
+	if (READ(ip, at) || ip.version_class[0] >> 4 != 6)
+		return false;
+	flow->family = AF_INET6;
+	flow->proto = ip.next_header;
+	flow->ttl = ip.hop_limit;
+	flow->tos = (ip.version_class[0] & 15) << 4 | ip.version_class[1] >> 4;
+	__builtin_memcpy(flow->saddr, ip.saddr, 16);
+	__builtin_memcpy(flow->daddr, ip.daddr, 16);
+	read_transport(flow, at + sizeof(ip));
+	return true;
+}
+
+inline_always void read_device(struct packet *packet, struct sk_buff *skb)
+{
+	READ(packet->device, &skb->dev);
+	if (packet->device) {
+		READ(packet->ifindex, &packet->device->ifindex);
+		packet->netns = netns_of_device(packet->device);
+	}
+}
+
+/*
+ * Read a packet; false when it is not IP (ARP is kept: it is routed too) or its headers cannot be read.
+ * `at_data`: the network header is where skb->data points (on receive, before the offsets are set).
+ * The device is read apart: in a socket's queue skb->dev is something else.
+ */
+inline_always bool read_packet(struct packet *packet, struct sk_buff *skb, bool at_data)
+{
+	const unsigned char *data = 0;
+	u16 offset = 0;
+
+	READ(packet->ethertype, &skb->protocol);
+	packet->ethertype = host16(packet->ethertype);
+	if (packet->ethertype != ETH_P_IP && packet->ethertype != ETH_P_IPV6 && packet->ethertype != ETH_P_ARP)
+		return false;
+	READ(packet->head, &skb->head);
+	READ(packet->sock, &skb->sk);
+	READ(packet->mark, &skb->mark);
+	READ(packet->length, &skb->len);
+	if (packet->ethertype == ETH_P_ARP)
+		return true;
+	if (at_data) {
+		READ(data, &skb->data);
+	} else {
+		READ(offset, &skb->network_header);
+		data = (const unsigned char *)packet->head + offset;
+	}
+	return packet->ethertype == ETH_P_IP ? read_ipv4(&packet->flow, data) : read_ipv6(&packet->flow, data);
+}
+
+inline_always void store_tuple(struct record *record, const struct tuple *flow)
+{
+	__builtin_memcpy(record->saddr, flow->saddr, 16);
+	__builtin_memcpy(record->daddr, flow->daddr, 16);
+	record->sport = flow->sport;
+	record->dport = flow->dport;
+	record->proto = flow->proto;
+	record->family = flow->family;
+	record->tos = flow->tos;
+	record->ttl = flow->ttl;
+	record->ip_id = flow->ip_id;
+	record->detail = flow->detail;
+}
+
+inline_always void store_packet(struct record *record, const struct packet *packet, struct sk_buff *skb)
+{
+	store_tuple(record, &packet->flow);
+	record->skb = (u64)skb;
+	record->head = packet->head;
+	record->sock = (u64)packet->sock;
+	record->netns = packet->netns;
+	record->ifindex = packet->ifindex;
+	record->mark = packet->mark;
+	record->length = packet->length;
+	record->ethertype = packet->ethertype;
+	record->packet_type = packet->packet_type;
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Sockets: who reads a datagram, who owns a socket, what TCP sockets become. */
+
+struct owner {
+	u32 pid;
+	u32 pad;
+	char comm[16];
+};
+
+BPF_TABLE("lru_hash", u64, struct owner, owners, 16384);
+
+inline_always void read_socket(struct tuple *flow, struct sock *sk, u32 *netns)
+{
+	struct net *net = 0;
+	u16 family = 0, proto = 0;
+
+	READ(family, &sk->__sk_common.skc_family);
+	flow->family = family;
+	READ(flow->sport, &sk->__sk_common.skc_num);
+	READ(flow->dport, &sk->__sk_common.skc_dport);
+	flow->dport = host16(flow->dport);
+	READ(proto, &sk->sk_protocol);
+	flow->proto = proto;
+	bpf_probe_read_kernel(flow->saddr, 4, &sk->__sk_common.skc_rcv_saddr);
+	bpf_probe_read_kernel(flow->daddr, 4, &sk->__sk_common.skc_daddr);
+	READ(net, &sk->__sk_common.skc_net.net);
+	if (net)
+		READ(*netns, &net->ns.inum);
+}
+
+inline_always int emit_socket(struct sock *sk, int kind, s32 new_state, u16 old_state)
+{
+	struct cpu_state *cpu = this_cpu();
+	struct tuple flow = {};
+	struct record *record;
+	u32 netns = 0;
+
+	if (!cpu)
+		return 0;
+	read_socket(&flow, sk, &netns);
+	if ((flow.family != AF_INET && flow.family != AF_INET6) || !want_flow(cpu, &flow, netns, 0))
+		return 0;
+	record = begin(cpu, kind);
+	if (!record)
+		return 0;
+	store_tuple(record, &flow);
+	record->sock = (u64)sk;
+	record->netns = netns;
+	record->error = new_state;
+	record->detail = old_state;
+	READ(record->socket_state, &sk->__sk_common.skc_state);
+	send(record);
+	return 0;
+}
+
+/* Say it once per socket and process: a busy socket costs one map lookup per call. */
+inline_always int note_owner(struct sock *sk)
+{
+	struct owner owner = {}, *known;
+	u64 key = (u64)sk;
+	u16 family = 0;
+
+	READ(family, &sk->__sk_common.skc_family);
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	owner.pid = bpf_get_current_pid_tgid() >> 32;
+	known = owners.lookup(&key);
+	if (known && known->pid == owner.pid)
+		return 0;
+	bpf_get_current_comm(owner.comm, sizeof(owner.comm));
+	owners.update(&key, &owner);
+	return emit_socket(sk, KIND_OWNER, 0, 0);
+}
+
+TRACEPOINT(skb_copy_datagram_iovec)
+{
+	struct sk_buff *skb = (void *)ctx->args[0];
+	struct cpu_state *cpu = this_cpu();
+	struct packet packet = {};
+	struct record *record;
+
+	if (!cpu || !read_packet(&packet, skb, false) || packet.ethertype == ETH_P_ARP)
+		return 0;
+	if (!want_packet(cpu, &packet, skb, KIND_COPY))
+		return 0;
+	record = begin(cpu, KIND_COPY);
+	if (!record)
+		return 0;
+	store_packet(record, &packet, skb);
+	send(record);
+	return 0;
+}
+
+TRACEPOINT(inet_sock_set_state)
+{
+	struct sock *sk = (void *)ctx->args[0];
+	u64 key = (u64)sk;
+
+	if (ctx->args[2] == 7 /* TCP_CLOSE */)
+		owners.delete(&key);
+	return emit_socket(sk, KIND_STATE, (s32)ctx->args[2], (u16)ctx->args[1]);
+}
+
+#if HAVE_SK_DATA_READY
+TRACEPOINT(sk_data_ready)
+{
+	return emit_socket((void *)ctx->args[0], KIND_READY, 0, 0);
+}
+#endif
+
+#if HAVE_SOCK_RECV_LENGTH
+TRACEPOINT(sock_recv_length)
+{
+	return note_owner((void *)ctx->args[0]);
+}
+
+TRACEPOINT(sock_send_length)
+{
+	return note_owner((void *)ctx->args[0]);
+}
+#endif

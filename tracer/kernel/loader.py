@@ -1,0 +1,159 @@
+"""Compiles, loads and attaches the probes. The only importer of bcc."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracer.errors import NotPermitted, NotSupported, TracerError
+from tracer.kernel import source
+from tracer.kernel.btf import KernelTypes
+from tracer.kernel.probes import TRACEPOINTS, Probe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+STACK_FRAMES = 16
+_MISSED = re.compile(r"^recursion_misses:\s*(\d+)", re.M)
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The program in the kernel: its maps, what was attached, and what could not be and why."""
+
+    program: Any
+    types: KernelTypes
+    attached: list[Probe] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    functions: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ring_descriptor(self) -> int:
+        return int(self.program["events"].map_fd)
+
+    def set_filter(self, settings: np.ndarray[Any, Any]) -> None:
+        """Write the one `struct filter`; takes effect with the next packet."""
+        table = self.program["settings"]
+        table[ctypes.c_int(0)] = table.Leaf.from_buffer_copy(settings.tobytes())
+
+    def refused(self) -> list[int]:
+        """Reservations the full ring refused, by record kind."""
+        table = self.program["refused"]
+        return [sum(table[ctypes.c_int(kind)]) for kind in range(len(table))]
+
+    def missed(self) -> dict[str, int]:
+        """Runs the kernel skipped because the probe was already running on that CPU, by attach point."""
+        counts: dict[str, int] = {}
+        for point, descriptor in self.functions.items():
+            text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+            match = _MISSED.search(text)
+            if match and int(match[1]):
+                counts[point] = int(match[1])
+        return counts
+
+    def stack(self, number: int) -> tuple[str, ...]:
+        """Symbols of a stack by its id, innermost first; empty when it is gone."""
+        try:
+            frames = self.program["stacks"][ctypes.c_int(number)].ip
+        except KeyError:
+            return ()
+        return tuple(self.symbol(address) for address in frames[:STACK_FRAMES] if address)
+
+    def symbol(self, address: int) -> str:
+        """The kernel function that holds an address."""
+        return str(self.program.ksym(address).decode(errors="replace"))
+
+    def close(self) -> None:
+        self.program.cleanup()
+
+
+def load(ring_bytes: int) -> Loaded:
+    """Compile for the running kernel, load, attach; the ring has `ring_bytes` (a power of two).
+
+    Raises NotPermitted without the rights, NotSupported when a probe that every path needs is refused.
+    """
+    if os.geteuid() != 0:
+        raise NotPermitted("loading probes needs root\n  try: sudo fibtrace …")
+    types = KernelTypes()
+    try:
+        os.environ["BCC_KERNEL_SOURCE"] = str(source.bpf_directory() / "kernel")
+        from bcc import BPF
+    except ImportError as error:
+        raise NotSupported(f"bcc's Python module is missing: {error}\n  try: apt install python3-bpfcc") from error
+    loaded = Loaded(_compile(BPF, types, ring_bytes), types)
+    for probe in TRACEPOINTS:
+        _attach(BPF, loaded, probe)
+    return loaded
+
+
+def _compile(bpf_class: Any, types: KernelTypes, ring_bytes: int) -> Any:
+    with tempfile.TemporaryDirectory(prefix="fibtrace-") as directory:
+        headers = Path(directory)
+        (headers / "kernel_types.h").write_text(source.kernel_types(types))
+        flags = source.compiler_flags(types, headers, ring_bytes)
+        with _captured_stderr() as messages:
+            try:
+                return bpf_class(text=source.joined(), cflags=flags)
+            except Exception as error:  # bcc raises bare Exception
+                failure = str(error)
+        text = messages[-1].strip() if messages else ""
+    raise NotSupported(f"the probes do not compile for kernel {os.uname().release}: {failure}\n{text}")
+
+
+def _attach(bpf_class: Any, loaded: Loaded, probe: Probe) -> None:
+    if loaded.types.tracepoint_arguments(probe.point) is None:
+        return _missing(loaded, probe, "this kernel has no such tracepoint")
+    with _captured_stderr() as messages:
+        try:
+            function = loaded.program.load_func(probe.function, bpf_class.RAW_TRACEPOINT)
+            loaded.program.attach_raw_tracepoint(probe.point, probe.function)
+        except Exception as error:  # bcc raises bare Exception
+            failure = str(error)
+        else:
+            loaded.attached.append(probe)
+            loaded.functions[probe.point] = function.fd
+            return None
+    text = messages[-1].strip() if messages else ""
+    return _missing(loaded, probe, f"{failure} {text[-2000:]}".strip())
+
+
+def _missing(loaded: Loaded, probe: Probe, why: str) -> None:
+    loaded.missing[probe.point] = why
+    if probe.needed:
+        loaded.close()
+        if "Operation not permitted" in why:
+            raise NotPermitted(f"the kernel refused {probe.point}: {why}\n  CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN) are needed")
+        raise NotSupported(f"the probe on {probe.point} cannot be used: {why}\n  see: fibtrace doctor")
+
+
+@contextlib.contextmanager
+def _captured_stderr() -> Iterator[list[str]]:
+    """bcc's compiler and loader write to file descriptor 2: what they said belongs into the error."""
+    messages: list[str] = []
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield messages
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            sink.seek(0)
+            messages.append(sink.read().decode(errors="replace"))
+
+
+def check_ring_size(megabytes: int) -> int:
+    """Bytes of a ring of `megabytes`, which must be a power of two; raises TracerError otherwise."""
+    if megabytes < 1 or megabytes & (megabytes - 1) or megabytes > 1024:
+        raise TracerError(f"a ring of {megabytes} MiB is not possible: the kernel wants a power of two\n  try: --ring-mb 32")
+    return megabytes << 20

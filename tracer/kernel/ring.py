@@ -1,0 +1,69 @@
+"""The ring buffer, read as an array: its mapped pages are records of one size, so a batch is one copy.
+
+Layout (kernel/bpf/ringbuf.c): one page with the consumer position, one with the producer position, then the data
+mapped twice in a row, so that a batch never wraps. Each record starts with eight bytes: length and two flag bits.
+"""
+
+from __future__ import annotations
+
+import mmap
+import select
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracer.errors import TracerError
+
+if TYPE_CHECKING:
+    from tracer.wire.layout import Layout
+
+BUSY = 1 << 31
+DISCARDED = 1 << 30
+
+
+class Ring:
+    """Reads the ring of `descriptor`; `ring_bytes` is its data size (a power of two)."""
+
+    def __init__(self, descriptor: int, ring_bytes: int, layout: Layout) -> None:
+        page = mmap.PAGESIZE
+        self._size = ring_bytes
+        self._dtype = layout.ring_record
+        self._record_fields = list(layout.record.names or ())
+        self._consumer_map = mmap.mmap(descriptor, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self._producer_map = mmap.mmap(descriptor, page + 2 * ring_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._consumer = np.frombuffer(self._consumer_map, dtype="<u8", count=1)
+        self._producer = np.frombuffer(self._producer_map, dtype="<u8", count=1)
+        self._data = np.frombuffer(self._producer_map, dtype="u1", offset=page)
+        self._poll = select.epoll()
+        self._poll.register(descriptor, select.EPOLLIN)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until a good part of the ring is pending, or the time is over."""
+        self._poll.poll(seconds)
+
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be read."""
+        return int(self._producer[0]) - int(self._consumer[0])
+
+    def read(self, limit: int) -> np.ndarray[Any, Any]:
+        """Up to `limit` records in the order they were reserved; the ring has their room back at return.
+
+        A record that is still being written ends the batch; it comes with the next one.
+        """
+        stride = self._dtype.itemsize
+        position = int(self._consumer[0])
+        count = min((int(self._producer[0]) - position) // stride, limit)
+        start = position % self._size
+        view = np.frombuffer(self._data[start : start + count * stride], dtype=self._dtype)
+        busy = np.flatnonzero(view["ring_length"] & BUSY)
+        if len(busy):
+            view = view[: busy[0]]
+        batch = view.copy()
+        self._consumer[0] = position + len(batch) * stride
+        if len(batch) and (batch["ring_length"] & ~np.uint32(DISCARDED) != stride - 8).any():
+            raise TracerError("the ring holds records of another size: the probes and the collector differ")
+        kept = batch[(batch["ring_length"] & DISCARDED) == 0] if (batch["ring_length"] & DISCARDED).any() else batch
+        return kept[self._record_fields]
+
+    def close(self) -> None:
+        self._poll.close()

@@ -1,0 +1,79 @@
+"""Where the C is (checkout or wheel), joined into one text, and what the compiler is told: -I and -D, never edits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracer.errors import NotSupported
+from tracer.kernel.probes import ARGUMENT_COUNTS, KERNEL_TYPES, TRACEPOINTS
+
+if TYPE_CHECKING:
+    from tracer.kernel.btf import KernelTypes
+
+_INCLUDE = re.compile(r'^#include "([^"]+)"', re.M)
+RECORD_BYTES = 224
+"""Bytes of one record in the ring, its header included; only sets how often the reader is woken."""
+_MULTIARCH = ("x86_64-linux-gnu", "aarch64-linux-gnu")
+
+
+def bpf_directory() -> Path:
+    """The `bpf/` of the checkout, or the copy inside the wheel."""
+    package = Path(__file__).resolve().parent.parent
+    for candidate in (package.parent / "bpf", package / "_bpf"):
+        if (candidate / "wire.h").exists():
+            return candidate
+    raise NotSupported(f"the C sources are missing beside {package}\n  try: install fibtrace again")
+
+
+def wire_header() -> str:
+    """The text of `wire.h`."""
+    return (bpf_directory() / "wire.h").read_text()
+
+
+def joined(name: str = "main.c") -> str:
+    """The program as one text: bcc only rewrites the main file. `#line` keeps the compiler's messages right."""
+    directory = bpf_directory()
+    seen: set[str] = set()
+
+    def expand(relative: str) -> str:
+        seen.add(relative)
+        text = (directory / relative).read_text()
+        parts = [f'#line 1 "bpf/{relative}"\n']
+        position = 0
+        for match in _INCLUDE.finditer(text):
+            parts.append(text[position : match.start()])
+            if match[1] not in seen:
+                parts.append(expand(match[1]))
+            parts.append(f'#line {text.count(chr(10), 0, match.end()) + 1} "bpf/{relative}"')
+            position = match.end()
+        parts.append(text[position:])
+        return "".join(parts)
+
+    return expand(name)
+
+
+def kernel_types(types: KernelTypes) -> str:
+    """Text of `kernel_types.h` for the running kernel."""
+    text = types.dump(*KERNEL_TYPES)
+    return f"#ifndef FIBTRACE_KERNEL_TYPES_H\n#define FIBTRACE_KERNEL_TYPES_H\n{text}\n#endif\n"
+
+
+def compiler_flags(types: KernelTypes, headers: Path, ring_bytes: int) -> list[str]:
+    """What the compiler is told. `headers` holds kernel_types.h; names of fields are asked of BTF."""
+    common = types.dump("struct flowi_common")
+    defines = {
+        "RING_PAGES": ring_bytes // 4096,
+        "WAKE_EVERY": max(1, ring_bytes // RECORD_BYTES // 16),
+        "FLOW_TOS": "flowic_dscp" if "flowic_dscp" in common else "flowic_tos",
+    }
+    for name in ARGUMENT_COUNTS:
+        defines[f"{name.upper()}_ARGUMENTS"] = types.tracepoint_arguments(name) or 0
+    for probe in TRACEPOINTS:
+        if probe.define:
+            defines[probe.define] = int(types.tracepoint_arguments(probe.point) is not None)
+    includes = ["-I/usr/include", *(f"-I/usr/include/{arch}" for arch in _MULTIARCH if Path("/usr/include", arch).is_dir())]
+    # The types from BTF forward-declare and repeat freely, which is no fault of ours to be told about.
+    warnings = ["-Wall", "-Werror", "-Wno-missing-declarations", "-Wno-unused-function", "-Wno-address-of-packed-member"]
+    return [f"-I{headers}", *includes, *warnings, *(f"-D{key}={value}" for key, value in defines.items())]
