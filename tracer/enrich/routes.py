@@ -1,0 +1,199 @@
+"""Longest-prefix match over a table's routes, as `fib_table_lookup` does it, and how `ip route` prints a route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from tracer.enrich.names import Names, system_names
+from tracer.enrich.selectors import HOST_LENGTH, TOS_MASK
+from tracer.model.network import IPV4, NetworkState, Nexthop, NexthopObject, Route, address_text
+
+DEAD = 1  # RTNH_F_DEAD; a dump also sets it for `linkdown` where the device ignores routes with linkdown
+UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT, THROW = 1, 6, 7, 8, 9
+# fib_props[].error: what a lookup that ends in such a route returns
+TYPE_ERRORS = {BLACKHOLE: -22, UNREACHABLE: -113, PROHIBIT: -13, THROW: -11, 10: -22, 11: -22}
+
+
+class Selectors(NamedTuple):
+    """What a lookup is restricted by besides the destination; 0 is no restriction. `tos` is the DS field."""
+
+    tos: int = 0
+    oif: int = 0
+    scope: int = 0
+
+
+class Observed(NamedTuple):
+    """What a probe read of the route that a lookup ended in; None where it could not be read.
+
+    `gateway` is an integer of either family, 0 for on link; `error` is 0 or -errno. A lookup that failed shows
+    nothing but `error`; a route through a nexthop object shows `nhid` and the nexthop, and nothing of its own.
+    """
+
+    type: int | None = None
+    protocol: int | None = None
+    scope: int | None = None
+    metric: int | None = None
+    gateway: int | None = None
+    ifindex: int | None = None
+    nhid: int | None = None
+    error: int = 0
+
+
+class RouteTable:
+    """The routes of one table, indexed by prefix length and prefix."""
+
+    def __init__(self, routes: Iterable[Route], objects: Mapping[int, NexthopObject], family: int = IPV4) -> None:
+        self._bits = HOST_LENGTH.get(family, 128)
+        self._objects = objects
+        by_length: dict[int, dict[int, list[Route]]] = {}
+        for route in routes:
+            shift = self._bits - route.dst_len
+            by_length.setdefault(route.dst_len, {}).setdefault(route.dst >> shift, []).append(route)
+        for prefixes in by_length.values():
+            for same in prefixes.values():
+                # The order of aliases in a leaf (fib_insert_alias); sort() keeps the dump's order among equals.
+                same.sort(key=lambda route: (-route.tos, route.metric))
+        self._lengths = tuple((length, by_length[length]) for length in sorted(by_length, reverse=True))
+
+    def lookup(self, daddr: int, selectors: Selectors = Selectors()) -> Route | None:  # noqa: B008 - immutable
+        """The route that the lookup ends in, also one that makes it fail; None if nothing matches."""
+        for length, prefixes in self._lengths:
+            for route in prefixes.get(daddr >> (self._bits - length), ()):
+                if self._accepts(route, selectors):
+                    return route
+        return None
+
+    def _accepts(self, route: Route, selectors: Selectors) -> bool:
+        if route.tos and route.tos != selectors.tos & TOS_MASK:
+            return False
+        if route.scope < selectors.scope:
+            return False
+        if route.type in TYPE_ERRORS:
+            return True
+        if route.flags & DEAD and not route.nhid and len(route.nexthops) < 2:  # noqa: PLR2004 - more than one
+            return False
+        return any(_is_good(nexthop, selectors.oif) for nexthop in nexthops_of(route, self._objects))
+
+
+def _is_good(nexthop: Nexthop, oif: int) -> bool:
+    return not nexthop.flags & DEAD and (not oif or oif == nexthop.ifindex)
+
+
+def nexthops_of(route: Route, objects: Mapping[int, NexthopObject]) -> tuple[Nexthop, ...]:
+    """The route's nexthops; those of its nexthop object where the kernel does not repeat them in the route."""
+    if route.nexthops or not route.nhid:
+        return route.nexthops
+    return tuple(
+        Nexthop(item.ifindex, item.gateway_family, item.gateway, weight, item.flags)
+        for item, weight in _members(route.nhid, objects)
+        if not item.blackhole
+    )
+
+
+def _members(nhid: int, objects: Mapping[int, NexthopObject]) -> Iterator[tuple[NexthopObject, int]]:
+    item = objects.get(nhid)
+    if item is None:
+        return
+    if not item.group:
+        yield item, 1
+    for member, weight in item.group:
+        if member in objects:
+            yield objects[member], weight
+
+
+class RouteIndex:
+    """All readable tables of one state, each indexed when first asked for."""
+
+    def __init__(self, state: NetworkState) -> None:
+        self._state = state
+        self._tables: dict[tuple[int, int], RouteTable | None] = {}
+
+    def table(self, table_id: int, family: int = IPV4) -> RouteTable | None:
+        """The table, None if its routes are not known."""
+        key = (family, table_id)
+        if key not in self._tables:
+            routes = self._state.routes(family, table_id)
+            self._tables[key] = None if routes is None else RouteTable(routes, self._state.nexthops, family)
+        return self._tables[key]
+
+
+@lru_cache(maxsize=256)
+def route_index(state: NetworkState) -> RouteIndex:
+    """The index of a state, made once."""
+    return RouteIndex(state)
+
+
+def match(
+    state: NetworkState,
+    table_id: int,
+    daddr: int,
+    observed: Observed,
+    selectors: Selectors = Selectors(),  # noqa: B008 - immutable
+) -> Route | None:
+    """The route that a lookup in this table ended in, None unless all that was observed agrees with it.
+
+    `table_id` is the table that owns the route. IPv4 only: IPv6 chooses among routes in its own way.
+    """
+    table = route_index(state).table(table_id)
+    route = table.lookup(daddr, selectors) if table else None
+    if route is None or TYPE_ERRORS.get(route.type, 0) != observed.error:
+        return None
+    if observed.error:
+        return route
+    return route if _agrees(route, observed, state) else None
+
+
+def _agrees(route: Route, observed: Observed, state: NetworkState) -> bool:
+    if observed.nhid:
+        members = {item.id for item, _ in _members(route.nhid, state.nexthops)}
+        if observed.nhid != route.nhid and observed.nhid not in members:
+            return False
+    else:
+        own = ((observed.type, route.type), (observed.protocol, route.protocol), (observed.scope, route.scope))
+        pairs = (*own, (observed.metric, route.metric), (observed.nhid, route.nhid))
+        if any(seen is not None and seen != known for seen, known in pairs):
+            return False
+    return any(
+        observed.gateway in {None, nexthop.gateway} and observed.ifindex in {None, nexthop.ifindex}
+        for nexthop in nexthops_of(route, state.nexthops)
+    )
+
+
+def route_text(route: Route, state: NetworkState, names: Names | None = None) -> str:
+    """The start of the line of `ip route show table T`: type, prefix, nexthop; several nexthops on one line."""
+    parts = [] if route.type == UNICAST else [route.type_name]
+    parts.append(_destination(route))
+    if route.src_len:
+        parts.append(f"from {address_text(route.family, route.src)}/{route.src_len}")
+    if route.nhid:
+        parts.append(f"nhid {route.nhid}")
+    if route.encap:
+        parts.append("encap")
+    if route.tos:
+        dsfields = (names or system_names()).dsfields
+        parts.append(f"tos {dsfields.get(route.tos, f'0x{route.tos:02x}')}")
+    if len(route.nexthops) == 1:
+        parts += _nexthop_words(route.family, route.nexthops[0], state)
+    for nexthop in route.nexthops if len(route.nexthops) > 1 else ():
+        parts += ["nexthop", *_nexthop_words(route.family, nexthop, state), f"weight {nexthop.weight}"]
+    return " ".join(parts)
+
+
+def _destination(route: Route) -> str:
+    if not route.dst_len:
+        return "default"
+    text = address_text(route.family, route.dst)
+    return text if route.dst_len == HOST_LENGTH.get(route.family, 128) else f"{text}/{route.dst_len}"
+
+
+def _nexthop_words(family: int, nexthop: Nexthop, state: NetworkState) -> list[str]:
+    words = []
+    if nexthop.gateway_family:
+        other = "" if nexthop.gateway_family == family else ("inet " if nexthop.gateway_family == IPV4 else "inet6 ")
+        words.append(f"via {other}{address_text(nexthop.gateway_family, nexthop.gateway)}")
+    if nexthop.ifindex:
+        link = state.links.get(nexthop.ifindex)
+        words.append(f"dev {link.name if link else f'if{nexthop.ifindex}'}")
+    return words
