@@ -1,0 +1,141 @@
+"""Builds rows for tests, one path after the other, as correlation would make them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from tracer.model.columns import COLUMNS, INTERNAL
+from tracer.outputs.schema import arrow_field
+
+FLOW = ("family", "src", "dst", "proto", "sport", "dport", "mark", "tos")
+START_NS = 1_764_000_000_000_000_000
+
+
+class Rows:
+    """A table in the making: `path()`, then per hop `hop()`, `receive()`, `decide()`, `end()`."""
+
+    def __init__(self) -> None:
+        """Start with no rows; time starts at START_NS and goes on by 1 µs a row."""
+        self.rows: list[dict[str, Any]] = []
+        self.ts_ns = START_NS
+        self._path: dict[str, Any] = {}
+        self._hop: dict[str, Any] = {}
+        self._step = self._hops = self._decision = 0
+
+    def path(self, packet: int, src: str = "10.1.0.2", dst: str = "10.2.0.2", **other: Any) -> Rows:
+        """Begin a path; `other`: sport, dport, proto, mark, tos, info, complete, lost."""
+        flow = {"family": 4, "proto": "tcp", "sport": 41234, "dport": 80, "mark": 0, "tos": 0}
+        self._path = {"packet": packet, "src": src, "dst": dst, "lost": 0, "complete": True, **flow, **other}
+        self._step = self._hops = self._decision = 0
+        return self
+
+    def hop(self, netns: str | None, role: str | None, inode: int | None = 4026532301) -> Rows:
+        """Begin a hop."""
+        self._hops += 1
+        self._hop = {"hop": self._hops, "netns": netns, "netns_inode": inode, "role": role}
+        return self
+
+    def row(self, event: str, **columns: Any) -> Rows:
+        """Add one row; what is not given comes from the path and the hop."""
+        self._step += 1
+        self.ts_ns += 1000
+        here = {"step": self._step, "ts_ns": self.ts_ns, "event": event, "evidence": "observed"}
+        self.rows.append({**self._path, **self._hop, **here, **columns})
+        return self
+
+    def receive(self, in_dev: str) -> Rows:
+        """Add the row of an arrival."""
+        return self.row("receive", in_dev=in_dev)
+
+    def decide(self, purpose: str, *lookups: dict[str, Any], **own: Any) -> Rows:
+        """Add the rows of a decision; the outcome is that of the last lookup unless given."""
+        self._decision += 1
+        caller = own.pop("caller", f"ip_route_{purpose}")
+        common = {"purpose": purpose, "decision": self._decision, "caller": caller}
+        for lookup in lookups:
+            self.row("lookup", **common, **lookup)
+        won = lookups[-1] if lookups else {}
+        outcome = {name: won.get(name) for name in ("prefix", "gateway", "dev")}
+        self.row("decision", **common, **{"result": won.get("route_type"), "cached": not lookups, **outcome, **own})
+        return self
+
+    def end(self, verdict: str, out_dev: str | None = None, **own: Any) -> Rows:
+        """Add the row of a verdict; `own`: reason, pid, comm."""
+        return self.row(verdict, verdict=verdict, out_dev=out_dev, **own)
+
+    def table(self) -> pa.Table:
+        """The rows as correlation hands them on: contract and internal columns."""
+        arrays = []
+        for column in (*COLUMNS, *INTERNAL):
+            kind = arrow_field(column).type
+            plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+            array = pa.array([row.get(column.name) for row in self.rows], type=plain)
+            arrays.append(array.dictionary_encode() if plain != kind else array)
+        return pa.Table.from_arrays(arrays, schema=pa.schema([arrow_field(c) for c in (*COLUMNS, *INTERNAL)]))
+
+
+def lookup(rule: int | None, text: str | None, table: str | None, result: str, **other: Any) -> dict[str, Any]:
+    """The columns of a lookup; a table is known by name or by number."""
+    ids = {"local": 255, "main": 254, "default": 253}
+    table_id = None if table is None else ids.get(table) or int(table)
+    error = {"hit": 0, "suppressed": 0, "miss": -11, "throw": -11}.get(result, -113)
+    return {
+        "rule": rule, "rule_text": text, "table": table, "table_id": table_id, "walked_table_id": table_id,
+        "result": result, "error": error, **other,
+    }  # fmt: skip
+
+
+def hit(rule: int | None, text: str | None, table: str | None, route: str, **other: Any) -> dict[str, Any]:
+    """The columns of a lookup that found `route`: `PREFIX [via GATEWAY] dev DEV`."""
+    words = route.split()
+    gateway = words[words.index("via") + 1] if "via" in words else None
+    dev = words[words.index("dev") + 1] if "dev" in words else None
+    kind = other.pop("route_type", "local" if table == "local" else "unicast")
+    scope = "universe" if gateway else "link"
+    found = {"prefix": words[0], "gateway": gateway, "dev": dev, "route_type": kind, "scope": scope}
+    return lookup(rule, text, table, other.pop("result", "hit"), **{**found, **other})
+
+
+LOCAL_MISS = lookup(0, "from all lookup local", "local", "miss")
+SWAPPED = {"src": "10.2.0.2", "dst": "10.1.0.2"}
+
+
+def design_rows(packet: int = 17, rows: Rows | None = None) -> Rows:
+    """The path of the design, section 3: a SYN from a client through a router to a server."""
+    rows = rows or Rows()
+    rows.path(packet, info="SYN")
+    rows.hop("c", "client", 4026532300)
+    rows.decide("output", LOCAL_MISS, hit(32766, "from all lookup main", "main", "0.0.0.0/0 via 10.1.0.1 dev c0"),
+                caller="tcp_v4_connect")  # fmt: skip
+    rows.end("send", "c0", pid=812, comm="curl")
+    rows.hop("r", "router").receive("r0")
+    rows.decide("input", LOCAL_MISS, hit(100, "from 10.1.0.0/24 lookup 100", "100", "0.0.0.0/0 via 10.2.0.2 dev r1"),
+                caller="ip_route_input_slow")  # fmt: skip
+    swapped = {**LOCAL_MISS, **SWAPPED}
+    back = hit(32766, "from all lookup main", "main", "10.1.0.0/24 dev r0", **SWAPPED)
+    rows.decide("source-check", swapped, back, caller="__fib_validate_source", reason="strict: same device, pass")
+    rows.end("forward", "r1")
+    rows.hop("s", "server", 4026532302).receive("s0")
+    rows.decide("input", hit(0, "from all lookup local", "local", "10.2.0.2/32 dev s0"), caller="ip_route_input_slow")
+    return rows.end("deliver", pid=640, comm="nginx")
+
+
+def many(paths: int) -> pa.Table:
+    """Rows of the design's path, repeated with other packets, times and source ports: for measuring."""
+    import numpy as np
+
+    one = design_rows(0).table()
+    size = len(one)
+    table = pa.concat_tables([one] * paths).unify_dictionaries().combine_chunks()
+    number = np.repeat(np.arange(1, paths + 1), size)
+    replaced = {
+        "packet": number,
+        "ts_ns": np.arange(size * paths) * 900 + START_NS,
+        "sport": (number % 28000 + 32768).astype(np.int32),
+    }
+    for name, values in replaced.items():
+        at = table.column_names.index(name)
+        table = table.set_column(at, table.schema.field(at), pa.array(values))
+    return table
