@@ -1,0 +1,105 @@
+"""How every command ends: what is printed on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import select
+import sys
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+from tracer.errors import Exit, TracerError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C where a command has nothing to finish (128 + SIGINT, as shells count)."""
+
+P = ParamSpec("P")
+
+
+def command(function: Callable[P, int | None]) -> Callable[P, None]:
+    """Make a function a command: what it returns is the exit code, what it raises one clear message.
+
+    A command that has nothing to say beyond 0 may return None. A closed stdout (`| head`) is no error. Usage
+    errors that typer finds, and those raised as `typer.BadParameter`, keep typer's message and exit with 2.
+    """
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = function(*args, **kwargs) or Exit.DONE
+            sys.stdout.flush()
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the one place that turns it into a message
+            code = end(error)
+        raise typer.Exit(int(code))
+
+    return guarded
+
+
+def end(error: BaseException) -> int:
+    """Say on stderr why the command ended, if there is anything to say; returns the exit code."""
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError) and stdout_closed():
+        _discard_stdout()
+        return Exit.DONE
+    if isinstance(error, TracerError):
+        return complain(str(error), error.code)
+    if isinstance(error, OSError) and error.strerror and (error.filename or not _is_bug(error)):
+        return complain(
+            ": ".join(str(part) for part in (error.filename, error.strerror) if part), Exit.FAILED
+        )
+    if os.environ.get("FIBTRACE_DEBUG") == "1":
+        traceback.print_exception(error)
+        return Exit.FAILED
+    return complain(
+        f"unexpected {type(error).__name__}: {error}\n"
+        "this is a mistake in fibtrace: please report it, with what it prints under FIBTRACE_DEBUG=1",
+        Exit.FAILED,
+    )
+
+
+def complain(message: str, code: int) -> int:
+    """Print `error: message` on stderr, its further lines indented; returns `code`."""
+    first, *rest = message.strip().splitlines() or ["failed"]
+    lines = [f"error: {first}", *(f"  {line.strip()}" for line in rest if line.strip())]
+    print("\n".join(lines), file=sys.stderr)
+    return code
+
+
+def stdout_closed() -> bool:
+    """Whether nobody reads our stdout any more: it is this pipe that broke, not one to another program."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(events & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, events in poll.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
+def _is_bug(error: OSError) -> bool:
+    """Without a file's name, only these are the machine's fault (full disk, no memory)."""
+    return error.errno not in {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EIO,
+        errno.EFBIG,
+    }
+
+
+def _discard_stdout() -> None:
+    """Let what is still buffered go nowhere, or Python complains about it on its way out."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

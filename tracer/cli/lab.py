@@ -1,0 +1,78 @@
+"""`fibtrace lab`: topologies of network namespaces with real services, to try and to learn with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tracer.cli.common import command
+
+if TYPE_CHECKING:
+    from tracer.lab import Running
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Topologies of namespaces with real services, to try and to test with.",
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A lab: see `fibtrace lab list`.")]
+
+
+@app.command("list")
+@command
+def list_() -> None:
+    """Name the labs, what each shows, and which are up."""
+    from tracer import lab
+
+    for entry in lab.labs():
+        print(f"{entry.name:<12} {entry.summary}")
+
+
+@app.command()
+@command
+def up(name: Name) -> None:
+    """Build a lab; it stays until `down`."""
+    from tracer import lab
+
+    running = lab.up(name)
+    print(f"lab {name} is up: {', '.join(running.namespaces)}", file=sys.stderr)
+    print(f"try: ip netns exec {next(iter(running.namespaces))} ip rule", file=sys.stderr)
+
+
+@app.command()
+@command
+def down(name: Name) -> None:
+    """Remove a lab and all it made, also what a killed run left."""
+    from tracer import lab
+
+    found = lab.down(name)
+    print(f"lab {name} {'is removed' if found else 'was not up'}", file=sys.stderr)
+
+
+@app.command()
+@command
+def run(
+    name: Name,
+    *,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Suffix decides; several allowed."),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="tree|line|csv|jsonl", help="What stdout gets.")
+    ] = "tree",
+) -> int:
+    """Build a lab, trace its traffic, print the paths, tear it down."""
+    from tracer import lab
+
+    with lab.running(name) as running:
+        return _trace(running, output or [], format_)
+
+
+def _trace(running: Running, outputs: list[Path], stdout_format: str) -> int:
+    """Trace one run of the lab's traffic, within its namespaces; returns the exit code."""
+    raise NotImplementedError(running, outputs, stdout_format)

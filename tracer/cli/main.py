@@ -1,0 +1,63 @@
+"""The `fibtrace` command: one file per command, put together here."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tracer.cli import lab
+from tracer.cli.common import command, end
+from tracer.cli.convert import convert
+from tracer.cli.doctor import doctor
+from tracer.cli.trace import trace
+
+app = typer.Typer(
+    name="fibtrace",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: loading rich would take longer than everything else in `--help`
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(command(trace))
+app.command()(command(convert))
+app.add_typer(lab.app, name="lab")
+app.command()(command(doctor))
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"fibtrace {version('fibtrace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def fibtrace(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Show the path of every packet through the routing of this host: which rule, table, route, and why.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 not permitted, 4 not supported by this kernel, 5 finished with
+    losses under --strict.
+    """
+
+
+def main() -> None:
+    """Run the command line; what escapes a command (Ctrl-C while starting) ends it quietly too."""
+    try:
+        app()
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the last place that can turn it into a message
+        sys.exit(end(error))
+
+
+if __name__ == "__main__":
+    main()

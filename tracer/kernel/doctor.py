@@ -1,0 +1,240 @@
+"""What this kernel lets us do: tried where trying is cheap, else read; each lack with its remedy."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
+
+from tracer.errors import Exit
+from tracer.kernel import attempt
+from tracer.kernel.kconfig import kernel_config
+from tracer.kernel.probes import TRACEPOINTS, Probe
+
+YES, NO, UNKNOWN = "yes", "no", "unknown"
+
+_CAPABILITIES = {
+    # name: (bit in include/uapi/linux/capability.h, what lacks without it, needed to trace)
+    "CAP_SYS_ADMIN": (21, "entering other network namespaces, and labs", False),
+    "CAP_BPF": (39, "loading programs", True),
+    "CAP_PERFMON": (38, "attaching programs and reading kernel memory", True),
+    "CAP_NET_ADMIN": (12, "labs", False),
+    "CAP_SYS_RESOURCE": (24, "raising the memlock limit, which kernels before 5.11 need", False),
+    "CAP_SYSLOG": (34, "names of kernel functions when kptr_restrict is set", False),
+}
+_INCLUDED_IN_SYS_ADMIN = {"CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"}
+_FENTRY_NEEDS = ("CONFIG_DEBUG_INFO_BTF", "CONFIG_BPF_JIT", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS")
+_PROGRAMS = {"ip": "iproute2", "nft": "nftables", "ping": "iputils-ping", "setpriv": "util-linux"}
+_REFUSED = {errno.EPERM, errno.EACCES}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the doctor's table; where it is `needed` and missing, nothing can be traced."""
+
+    area: str
+    name: str
+    state: str
+    detail: str = ""
+    remedy: str = ""
+    needed: bool = False
+    code: Exit = Exit.NOT_SUPPORTED
+
+    @property
+    def bad(self) -> bool:
+        """Whether this alone makes tracing impossible."""
+        return self.needed and self.state == NO
+
+
+def checks() -> list[Check]:
+    """Look at everything; takes milliseconds, changes nothing, needs no privilege to be asked."""
+    parts: tuple[Callable[[], Iterator[Check]], ...] = (
+        _permissions, _kernel, _libraries, _tracepoints, _backends, _programs,
+    )  # fmt: skip
+    return [check for part in parts for check in part()]
+
+
+def verdict(found: list[Check]) -> Exit:
+    """Return the exit code: 0 if tracing is possible, 3 if a permission is missing, else 4."""
+    codes = {check.code for check in found if check.bad}
+    if not codes:
+        return Exit.DONE
+    return Exit.NOT_PERMITTED if Exit.NOT_PERMITTED in codes else Exit.NOT_SUPPORTED
+
+
+def backend(found: list[Check]) -> str | None:
+    """Return the backend that `trace` uses here, None if there is none."""
+    return None if any(check.bad for check in found) else "tracepoint"
+
+
+def as_json(found: list[Check]) -> str:
+    """Return everything as one JSON object."""
+    listed = [{key: value for key, value in asdict(check).items() if key != "code"} for check in found]
+    return json.dumps({"backend": backend(found), "checks": listed}, indent=1, ensure_ascii=False) + "\n"
+
+
+def as_table(found: list[Check], *, color: bool = False) -> str:
+    """Return the table that a person reads: a line per check, the remedy beneath what is missing."""
+    width = max(len(check.name) for check in found)
+    lines: list[str] = []
+    for area, members in groupby(found, key=lambda check: check.area):
+        lines.append(area)
+        for check in members:
+            lines.append(f"  {_mark(check, color=color)} {check.name:<{width}}  {check.detail}".rstrip())
+            if check.state != YES and check.remedy:
+                lines.append(f"      {'':<{width}} try: {check.remedy}")
+    chosen = backend(found)
+    lacking = ", ".join(check.name for check in found if check.bad)
+    lines.append(
+        f"tracing is possible, backend: {chosen}" if chosen else f"tracing is not possible: {lacking}"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _mark(check: Check, *, color: bool) -> str:
+    green, red, yellow = 32, 31, 33
+    text, number = {YES: ("ok", green), NO: ("no", red), UNKNOWN: ("?", yellow)}[check.state]
+    if check.state == NO and not check.needed:
+        text, number = "--", yellow
+    return f"\033[{number}m{text:<2}\033[0m" if color else f"{text:<2}"
+
+
+def _permissions() -> Iterator[Check]:
+    area, remedy = "permissions", "sudo fibtrace ..."
+    root = os.geteuid() == 0
+    yield Check(area, "root", YES if root else NO, "" if root else f"user id {os.geteuid()}", remedy)
+    held = _effective_capabilities()
+    sys_admin = bool(held >> _CAPABILITIES["CAP_SYS_ADMIN"][0] & 1)
+    for name, (bit, use, needed) in _CAPABILITIES.items():
+        there = bool(held >> bit & 1)
+        implied = not there and sys_admin and name in _INCLUDED_IN_SYS_ADMIN
+        detail = "included in CAP_SYS_ADMIN" if implied else "" if there else f"missing for: {use}"
+        state = YES if there or implied else NO
+        yield Check(area, name, state, detail, remedy, needed, Exit.NOT_PERMITTED)
+
+
+def _effective_capabilities() -> int:
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _kernel() -> Iterator[Check]:
+    yield Check("kernel", "release", YES, os.uname().release)
+    btf = Path("/sys/kernel/btf/vmlinux")
+    remedy = "a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+    yield Check("kernel", "BTF", YES if btf.exists() else NO, str(btf), remedy, needed=True)
+    yield _lockdown()
+    yield _kallsyms()
+    there = Path("/proc/self/ns/net").exists()
+    yield Check(
+        "kernel", "network namespaces", YES if there else NO, "", "a kernel built with CONFIG_NET_NS=y"
+    )
+
+
+def _lockdown() -> Check:
+    path = "/sys/kernel/security/lockdown"
+    mode = _read(path).partition("[")[2].partition("]")[0]
+    if not mode:
+        return Check("kernel", "lockdown allows it", UNKNOWN, f"{path} is not there: usually no lockdown")
+    state = NO if mode == "confidentiality" else YES
+    remedy = "boot without lockdown=confidentiality: it forbids programs to read kernel memory"
+    return Check("kernel", "lockdown allows it", state, f"mode {mode}", remedy, needed=True)
+
+
+def _kallsyms() -> Check:
+    try:
+        with Path("/proc/kallsyms").open() as symbols:
+            readable = int(symbols.readline().split()[0], 16) != 0
+    except (OSError, IndexError, ValueError):
+        readable = False
+    detail = "" if readable else "addresses are hidden: callers and drop locations stay numbers"
+    return Check(
+        "kernel", "kallsyms", YES if readable else NO, detail, "sysctl kernel.kptr_restrict=1, and root"
+    )
+
+
+def _libraries() -> Iterator[Check]:
+    area = "libraries"
+    found = find_spec("bcc")
+    remedy = "apt install python3-bpfcc, and a venv made with --system-site-packages on the system's Python"
+    yield Check(area, "bcc", YES if found else NO, _version(found) if found else "", remedy, needed=True)
+    try:
+        yield Check(area, "libbpf", YES, attempt.libbpf_version(), needed=True)
+    except OSError as error:
+        yield Check(area, "libbpf", NO, str(error), "apt install libbpf1", needed=True)
+    headers = Path("/usr/include/linux/bpf.h")
+    state = YES if headers.exists() else NO
+    yield Check(area, "linux-libc-dev", state, str(headers), "apt install linux-libc-dev", needed=True)
+
+
+def _version(package: ModuleSpec) -> str:
+    """Read bcc's version from its files: importing it costs more than all other checks together."""
+    for place in package.submodule_search_locations or []:
+        for line in _read(f"{place}/version.py").splitlines():
+            if line.startswith("__version__"):
+                return line.partition("=")[2].strip(" '\"")
+    return ""
+
+
+def _tracepoints() -> Iterator[Check]:
+    """Attach an empty program to each: `yes` means that the kernel took it just now."""
+    area = "raw tracepoints"
+    try:
+        result = attempt.raw_tracepoints([probe.point for probe in TRACEPOINTS])
+    except OSError as error:
+        refused = error.errno in _REFUSED
+        remedy = "sudo fibtrace ..." if refused else "a kernel with CONFIG_BPF_SYSCALL=y, and libbpf1"
+        code = Exit.NOT_PERMITTED if refused else Exit.NOT_SUPPORTED
+        detail = (error.strerror or str(error)).lower()
+        yield Check(area, "loading a program", NO, detail, remedy, needed=True, code=code)
+        return
+    for probe in TRACEPOINTS:
+        yield _tracepoint(area, probe, result[probe.point])
+
+
+def _tracepoint(area: str, probe: Probe, number: int) -> Check:
+    if not number:
+        return Check(area, probe.point, YES, probe.tells, needed=probe.needed)
+    absent, refused = number == errno.ENOENT, number in _REFUSED
+    why = "not in this kernel" if absent else os.strerror(number).lower()
+    remedy = "a newer kernel" if absent else "sudo fibtrace ..." if refused else ""
+    code = Exit.NOT_PERMITTED if refused else Exit.NOT_SUPPORTED
+    return Check(area, probe.point, NO, f"{why}; not seen: {probe.tells}", remedy, probe.needed, code)
+
+
+def _backends() -> Iterator[Check]:
+    """What other ways of attaching this kernel has: read, not tried, as no backend uses them yet."""
+    area = "other ways to attach, not used yet"
+    kprobes = Path("/sys/bus/event_source/devices/kprobe/type").exists()
+    yield Check(area, "kprobe", YES if kprobes else NO, "" if kprobes else "this kernel has none")
+    config = kernel_config()
+    lacking = [name for name in _FENTRY_NEEDS if config.get(name) != "y"]
+    if not config:
+        yield Check(area, "fentry", UNKNOWN, "the kernel's configuration cannot be read")
+    elif lacking:
+        yield Check(area, "fentry", NO, f"built without {', '.join(lacking)}")
+    else:
+        yield Check(area, "fentry", UNKNOWN, "configured; whether this host allows it was not tried")
+
+
+def _programs() -> Iterator[Check]:
+    for program, package in _PROGRAMS.items():
+        place = shutil.which(program)
+        state = YES if place else NO
+        yield Check("programs that labs start", program, state, place or "missing", f"apt install {package}")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
