@@ -1,0 +1,167 @@
+"""Making the namespaces of a lab: which commands, in which order, and doing it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from tracer.errors import TracerError
+from tracer.lab.netns import inside, is_running, udp_socket
+from tracer.lab.programs import require
+from tracer.lab.state import State, netns_inode
+from tracer.lab.topology import Lab, Namespace
+
+_LINK_UP_S = 5.0
+# A new namespace copies the host's IPv4 settings (net.core.devconf_inherit_init_net): say everything that matters.
+# Labs are IPv4 for now; without IPv6 no router solicitation or duplicate address detection gets into a trace.
+_SYSCTLS = (
+    ("net.ipv6.conf.all.disable_ipv6", "1"),
+    ("net.ipv6.conf.default.disable_ipv6", "1"),
+    ("net.ipv6.conf.lo.disable_ipv6", "1"),
+    *(
+        (f"net.ipv4.conf.{which}.{key}", value)
+        for which in ("all", "default")
+        for key, value in (
+            ("rp_filter", "0"),
+            ("accept_local", "0"),
+            ("src_valid_mark", "0"),
+            ("send_redirects", "1"),
+            ("arp_filter", "0"),
+            ("arp_announce", "0"),
+            ("log_martians", "0"),
+        )
+    ),
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+    ("net.ipv4.icmp_echo_ignore_broadcasts", "1"),
+    # Every dropped packet is to give its ICMP error, not one a second.
+    ("net.ipv4.icmp_ratelimit", "0"),
+)
+
+
+def create_batch(lab: Lab) -> str:
+    """Return the `ip -batch` text that makes namespaces and links."""
+    lines = [f"netns add {ns.name}" for ns in lab.namespaces]
+    for link in lab.links:
+        (ns_a, dev_a), (ns_b, dev_b) = link.ends()
+        mtu = f" mtu {link.mtu}" if link.mtu else ""
+        lines.append(f"link add {dev_a} netns {ns_a}{mtu} type veth peer name {dev_b} netns {ns_b}{mtu}")
+    return "\n".join(lines) + "\n"
+
+
+def address_batch(lab: Lab, ns: Namespace) -> str:
+    """Return the batch for inside a namespace that gives addresses and sets the devices up."""
+    lines = [f"addr add {prefix} dev {device}" for device, prefix in ns.addresses]
+    lines += [f"link set {device} up" for device in ("lo", *lab.devices(ns.name))]
+    return "\n".join(lines) + "\n"
+
+
+def route_batch(ns: Namespace) -> str:
+    """Return the batch for inside a namespace that makes nexthops, routes and rules, in this order."""
+    lines = [f"nexthop add {text}" for text in ns.nexthops]
+    lines += [f"route add {text}" for text in ns.routes]
+    lines += [f"rule add {text}" for text in ns.rules]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def sysctls(ns: Namespace) -> tuple[tuple[str, str], ...]:
+    """Return every sysctl of a namespace in the order they are set; the lab's own come last."""
+    return (*_SYSCTLS, ("net.ipv4.ip_forward", "1" if ns.forwarding else "0"), *ns.sysctls)
+
+
+def build(lab: Lab, state: State, lock: int) -> None:
+    """Make and configure everything of a lab but its services.
+
+    Args:
+        lab: what to make.
+        state: where each thing is written down before it is made.
+        lock: descriptor of the lock, which the helpers inherit.
+
+    Raises:
+        TracerError: a command was refused; its own words are in the message.
+    """
+    for ns in lab.namespaces:
+        state.record(namespace=ns.name)
+    _run_batches({"": create_batch(lab)}, lock)
+    for ns in lab.namespaces:
+        state.record(namespace=ns.name, inode=netns_inode(ns.name))
+        inside(ns.name, lambda ns=ns: _set_sysctls(ns))  # type: ignore[misc]
+    _run_batches({ns.name: address_batch(lab, ns) for ns in lab.namespaces}, lock)
+    _await_links(lab)
+    _run_batches({ns.name: text for ns in lab.namespaces if (text := route_batch(ns))}, lock)
+    for ns in lab.namespaces:
+        if ns.nft:
+            _load_nft(ns, lock)
+
+
+def _set_sysctls(ns: Namespace) -> None:
+    """Write sysctls of the namespace this thread is in; /proc/sys/net shows that of the reader."""
+    for key, value in sysctls(ns):
+        path = Path("/proc/sys") / key.replace(".", "/")
+        if "ipv6" in key and not path.exists():
+            continue  # a kernel without IPv6
+        try:
+            path.write_text(value)
+        except OSError as error:
+            raise TracerError(f"cannot set {key}={value} in namespace {ns.name}: {error.strerror}") from error
+
+
+def _run_batches(batches: Mapping[str, str], lock: int) -> None:
+    """Run `ip -batch` for several namespaces at once ("" is where we are); all have ended when this returns."""
+    running: list[tuple[str, str, subprocess.Popen[str]]] = []
+    for name, text in batches.items():
+        where = ["-netns", name] if name else []
+        popen = subprocess.Popen(
+            [require("ip"), *where, "-batch", "-"],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, pass_fds=(lock,),
+        )  # fmt: skip
+        assert popen.stdin is not None
+        popen.stdin.write(text)
+        popen.stdin.close()
+        popen.stdin = None
+        running.append((name, text, popen))
+    failures = []
+    for name, text, popen in running:
+        _, complaint = popen.communicate()
+        if popen.returncode != 0:
+            failures.append(_complaint(name, text, complaint))
+    if failures:
+        raise TracerError(failures[0])
+
+
+def _complaint(name: str, text: str, complaint: str) -> str:
+    """Return ip's complaint with the line it is about (`Command failed -:3`)."""
+    number = complaint.rpartition("-:")[2].strip()
+    line = text.splitlines()[int(number) - 1] if number.isdigit() else "?"
+    where = f" in namespace {name}" if name else ""
+    return (
+        f"cannot set up the lab: `ip {line}` failed{where}: {complaint.splitlines()[0] if complaint else '?'}"
+    )
+
+
+def _await_links(lab: Lab) -> None:
+    """Return when every veth is operational.
+
+    Before that one end has no queue yet and loses what is sent, and the late change of state would flush the route
+    caches in the middle of the traffic (fib_netdev_event), so that a connected socket would decide twice.
+    """
+    deadline = time.monotonic() + _LINK_UP_S
+    with ExitStack() as stack:
+        for ns in lab.namespaces:
+            sock = stack.enter_context(udp_socket(ns.name))
+            for device in lab.devices(ns.name):
+                while not is_running(sock, device):
+                    if time.monotonic() > deadline:
+                        raise TracerError(f"device {device} in namespace {ns.name} did not come up")
+                    time.sleep(0.001)
+
+
+def _load_nft(ns: Namespace, lock: int) -> None:
+    command = [require("ip"), "netns", "exec", ns.name, require("nft"), "-f", "-"]
+    done = subprocess.run(
+        command, input=ns.nft, capture_output=True, text=True, pass_fds=(lock,), check=False
+    )
+    if done.returncode != 0:
+        raise TracerError(f"cannot load the nftables rules in namespace {ns.name}: {done.stderr.strip()}")

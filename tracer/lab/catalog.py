@@ -1,0 +1,33 @@
+"""The labs there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tracer.errors import BadRequest
+from tracer.lab.basic import LOCAL_LAB, ROUTER, SERVER_LAB
+from tracer.lab.drops import ERRORS, RPFILTER
+from tracer.lab.policy import POLICY
+from tracer.lab.translate import MULTIPATH, NAT
+from tracer.lab.topology import Lab
+
+_LABS = (ROUTER, POLICY, ERRORS, RPFILTER, MULTIPATH, LOCAL_LAB, NAT, SERVER_LAB)
+_BY_NAME: Mapping[str, Lab] = MappingProxyType({lab.name: lab for lab in _LABS})
+
+
+def labs() -> Mapping[str, Lab]:
+    """Return every lab by its name, in the order to show them."""
+    return _BY_NAME
+
+
+def find(name: str) -> Lab:
+    """Return a lab by its name.
+
+    Raises:
+        BadRequest: there is none of this name; the message lists those there are.
+    """
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise BadRequest(f"no lab is named {name!r}\ntry one of: {', '.join(_BY_NAME)}") from None

@@ -1,0 +1,250 @@
+"""Bringing a lab up, running its traffic, and taking it down again, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from tracer.errors import BadRequest, NotPermitted, TracerError
+from tracer.lab.build import build
+from tracer.lab.catalog import find
+from tracer.lab.processes import Child, Start, await_ready, end, start
+from tracer.lab.programs import argv, require
+from tracer.lab.state import NETNS_DIR, ROOT, Process, State, existing, locked, netns_inode, start_time
+from tracer.lab.topology import Lab, Step
+
+_STEP_S = 30.0
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What became of one step: its exit code and everything it printed."""
+
+    step: Step
+    code: int
+    output: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended as the lab says, and reported what it should."""
+        last = self.output.strip().rpartition("\n")[2]
+        return self.code in self.step.exits and (self.step.reported is None or last == self.step.reported)
+
+
+@dataclass
+class Running:
+    """A lab that is up."""
+
+    lab: Lab
+    state: State
+    children: list[Child] = field(default_factory=list)
+
+    @property
+    def namespaces(self) -> dict[str, int]:
+        """Names of its network namespaces and their inodes."""
+        return {name: inode for name, inode in self.state.namespaces().items() if inode is not None}
+
+    def traffic(self) -> Iterator[StepResult]:
+        """Run the steps in order; yields each when it has ended, background steps after all others."""
+        background: list[tuple[Step, Child]] = []
+        try:
+            for step in self.lab.steps:
+                child = self._start(step)
+                if step.background:
+                    background.append((step, child))
+                    await_ready([child])
+                else:
+                    yield _await(step, child)
+            for step, child in background:
+                yield _await(step, child)
+        finally:
+            _end_children([child for _, child in background])
+
+    def _start(self, step: Step) -> Child:
+        command = argv(step.program, self.state.directory)
+        child = start(self.state, Start(step.netns, step.label, command, with_us=True, own_group=False))
+        self.children.append(child)
+        return child
+
+
+def up(name: str) -> Running:
+    """Build a lab that stays until `down`.
+
+    Raises:
+        BadRequest: no such lab, one is up already, or a namespace of such a name exists that is not ours.
+        NotPermitted: not root.
+        NotSupported: a program is not installed.
+        TracerError: a command failed; nothing is left behind.
+    """
+    with _unwound_by_signals():
+        return _up(find(name), keep=True)
+
+
+def down(name: str) -> bool:
+    """Remove a lab and everything it made, also what a killed process left; False if there was nothing of it."""
+    find(name)
+    _check_root()
+    with _signals_held(), locked():
+        state = State(name)
+        if not state.directory.exists():
+            return False
+        _remove(state)
+        return True
+
+
+@contextmanager
+def running(name: str) -> Iterator[Running]:
+    """Build a lab for the duration of a `with` block; interrupted at any point it is removed again."""
+    lab = find(name)
+    with _unwound_by_signals():
+        try:
+            yield _up(lab, keep=False)
+        finally:
+            _remove_if_ours(State(name))
+
+
+def _remove_if_ours(state: State) -> None:
+    with _signals_held(), locked():
+        owner = state.owner()
+        if owner is not None and owner.pid == os.getpid():
+            _remove(state)
+
+
+def attach(name: str) -> Running:
+    """Return a lab that somebody else brought up.
+
+    Raises:
+        BadRequest: it is not up.
+    """
+    lab, state = find(name), State(name)
+    if not state.ready():
+        raise BadRequest(f"lab {name} is not up\ntry: fibtrace lab up {name}")
+    return Running(lab, state)
+
+
+def _up(lab: Lab, *, keep: bool) -> Running:
+    _check_root()
+    for program in ("ip", "ping", "setpriv", *(["nft"] if any(ns.nft for ns in lab.namespaces) else [])):
+        require(program)
+    with locked() as lock:
+        _make_room(lab)
+        state = State(lab.name)
+        running_lab = Running(lab, state)
+        try:
+            State.create(lab.name, keep=keep)
+            build(lab, state, lock)
+            _start_services(running_lab, with_us=not keep)
+            state.record(ready=True)
+        except BaseException:
+            with _signals_held():
+                _remove(state)
+            raise
+    return running_lab
+
+
+def _check_root() -> None:
+    if os.geteuid() != 0:
+        raise NotPermitted("cannot make a lab: network namespaces need root\ntry: sudo fibtrace lab ...")
+
+
+def _make_room(lab: Lab) -> None:
+    """Remove what killed runs left; refuse if a lab is up or a namespace of the same name is somebody else's."""
+    for state in existing():
+        if not state.stale():
+            raise BadRequest(
+                f"cannot bring up lab {lab.name}: lab {state.name} is up, and they use the same names\n"
+                f"try: fibtrace lab down {state.name}"
+            )
+        _remove(state)
+    for ns in lab.namespaces:
+        if netns_inode(ns.name) is not None:
+            raise BadRequest(
+                f"cannot bring up lab {lab.name}: a network namespace {ns.name} exists that is not of a lab\n"
+                f"look at it with `ip netns exec {ns.name} ip addr`; if it is not needed: ip netns del {ns.name}"
+            )
+
+
+def _start_services(running_lab: Running, *, with_us: bool) -> None:
+    state = running_lab.state
+    www = state.directory / "www"
+    www.mkdir()
+    (www / "index.html").write_text("<!doctype html><title>fibtrace lab</title><p>It was routed here.\n")
+    for service in running_lab.lab.services:
+        command = argv(service.program, state.directory)
+        what = Start(service.netns, service.label, command, with_us=with_us, own_group=True)
+        running_lab.children.append(start(state, what))
+    await_ready(running_lab.children)
+
+
+def _remove(state: State) -> None:
+    """End the recorded processes, delete the recorded namespaces, forget the lab; under the lock, repeatable."""
+    end(state.processes())
+    for name, inode in state.namespaces().items():
+        current = netns_inode(name)
+        if current is None or (inode is not None and inode != current):
+            continue  # gone, or deleted and made anew by somebody else
+        done = subprocess.run(
+            [require("ip"), "netns", "del", name], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0 and (NETNS_DIR / name).exists():
+            raise TracerError(f"cannot delete network namespace {name}: {done.stderr.strip()}")
+    state.remove()
+    if ROOT.is_dir() and not existing():
+        ROOT.rmdir()
+
+
+def _await(step: Step, child: Child) -> StepResult:
+    try:
+        code = child.popen.wait(timeout=_STEP_S)
+    except subprocess.TimeoutExpired:
+        _end_children([child])
+        raise TracerError(f"step `{step.label}` did not end in {_STEP_S:.0f} s: {child.output()}") from None
+    except BaseException:
+        _end_children([child])
+        raise
+    return StepResult(step, code, child.output())
+
+
+def _end_children(children: list[Child]) -> None:
+    left = [child for child in children if child.popen.poll() is None]
+    end(Process(child.popen.pid, began) for child in left if (began := start_time(child.popen.pid)))
+    for child in left:
+        child.popen.wait()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP wait until the block is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *_SIGNALS))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _unwound_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP, which would end Python on the spot, unwind like Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    changed = [number for number, handler in before.items() if handler == signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, _unwind)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, before[number])
+
+
+def _unwind(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,136 @@
+"""Starting and ending the processes of a lab so that none is ever unrecorded."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.errors import TracerError
+from tracer.lab.programs import require
+from tracer.lab.state import Process, State, start_time
+
+READY_S = 10.0
+_POLL_S = 0.002
+# The child waits for a line; if its starter dies before the pid is written down it reads end of file and never runs.
+_GATE = 'read -r go || exit 1; exec "$@" </dev/null'
+
+
+@dataclass(frozen=True)
+class Start:
+    """How to start a process: where, under which name, and whether it must die with us and hear our Ctrl-C."""
+
+    netns: str
+    label: str
+    argv: list[str]
+    with_us: bool
+    own_group: bool
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process of a lab that we started, and the file its output goes to."""
+
+    label: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def output(self) -> str:
+        """Return what it has printed so far, stdout and stderr."""
+        return self.log.read_text(errors="replace")
+
+
+def start(state: State, what: Start) -> Child:
+    """Start a program in a namespace; it is in the state file before it runs."""
+    descriptor, name = tempfile.mkstemp(suffix=".log", dir=state.directory)
+    log = Path(name)
+    command = [require("ip"), "netns", "exec", what.netns, "/bin/sh", "-c", _GATE, "sh", *what.argv]
+    if what.with_us:
+        command = [require("setpriv"), "--pdeathsig", "KILL", *command]
+    with os.fdopen(descriptor, "wb") as out:
+        popen = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=what.own_group,
+        )
+    assert popen.stdin is not None
+    began = start_time(popen.pid)
+    if began is not None:
+        state.record(pid=popen.pid, start=began, label=what.label, own_group=what.own_group)
+        try:
+            popen.stdin.write(b"go\n")
+            popen.stdin.close()
+        except BrokenPipeError:
+            pass  # it could not even start; whoever waits for it finds its output
+    return Child(what.label, popen, log)
+
+
+def await_ready(children: Iterable[Child]) -> None:
+    """Return when each server has said `ready`.
+
+    Raises:
+        TracerError: one has ended, or has not said it within `READY_S`; its own words are in the message.
+    """
+    deadline = time.monotonic() + READY_S
+    for child in children:
+        while not child.output().startswith("ready"):
+            if child.popen.poll() is not None:
+                raise TracerError(
+                    f"cannot start {child.label}: {child.output().strip() or 'it ended at once'}"
+                )
+            if time.monotonic() > deadline:
+                raise TracerError(
+                    f"{child.label} was not ready after {READY_S:.0f} s: {child.output().strip()}"
+                )
+            time.sleep(_POLL_S)
+
+
+def end(processes: Iterable[Process]) -> None:
+    """End exactly these processes, by SIGTERM and where that is not heeded by SIGKILL, and wait until they are gone."""
+    open_fds = [(process, fd) for process in processes if (fd := _pidfd(process)) is not None]
+    try:
+        for number, patience_s in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)):
+            for process, fd in open_fds:
+                _send(process, fd, number)
+            deadline = time.monotonic() + patience_s
+            if all([_gone(fd, deadline) for _, fd in open_fds]):
+                return
+    finally:
+        for _, fd in open_fds:
+            os.close(fd)
+
+
+def _pidfd(process: Process) -> int | None:
+    """Return a descriptor of this very process: opened first, compared after, so reuse of the pid cannot slip in."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except OSError:
+        return None
+    if process.alive():
+        return fd
+    os.close(fd)
+    return None
+
+
+def _send(process: Process, fd: int, number: signal.Signals) -> None:
+    try:
+        signal.pidfd_send_signal(fd, number)
+        if process.own_group:
+            os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _gone(fd: int, deadline: float) -> bool:
+    """Wait for the end of a process; its pidfd becomes readable when it ends, also when nobody has reaped it."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
