@@ -1,0 +1,159 @@
+"""All network namespaces of the host, kept up to date while packets are traced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Self
+
+from tracer.enrich.names import (
+    NAMED_NAMESPACES,
+    Namespace,
+    host_inode,
+    named_namespaces,
+    namespaces,
+    process_namespaces,
+    system_names,
+)
+from tracer.enrich.netlink import NetlinkError
+from tracer.enrich.selectors import FlowKey
+from tracer.enrich.watch import Watched
+from tracer.errors import TracerError
+from tracer.model.network import Network, NetworkState, Route
+
+ROUTES_PER_NAMESPACE = 20_000
+
+
+class Follower:
+    """Reads every namespace at `start`, then turns their notifications into versions of `network`.
+
+    A socket keeps its namespace alive, so a namespace is let go as soon as neither a name under /run/netns nor
+    a process refers to it; `poll` looks for that. Not for use by several threads at once.
+    """
+
+    def __init__(self, routes_per_namespace: int = ROUTES_PER_NAMESPACE) -> None:
+        self.network = Network()
+        self._limit = routes_per_namespace
+        self._watched: dict[int, Watched] = {}
+        self._unknown: set[int] = set()
+        self._table_names: Mapping[int, str] = {}
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Reads every namespace there is. Raises NotPermitted without CAP_SYS_ADMIN."""
+        self._table_names = system_names().tables
+        self._add(namespaces())
+
+    def close(self) -> None:
+        """Lets go of every namespace; `network` stays."""
+        for watched in self._watched.values():
+            watched.close()
+        self._watched.clear()
+
+    def filenos(self) -> tuple[int, ...]:
+        """Files that become readable when there is something to poll."""
+        return tuple(watched.events.fileno() for watched in self._watched.values())
+
+    def name(self, inode: int) -> str:
+        """The namespace's name, "" if it has none or is unknown."""
+        state = self.network.latest(inode)
+        return state.name if state else ""
+
+    def ensure(self, inode: int) -> NetworkState | None:
+        """The newest state of a namespace, looked for on the host if it is not known yet; None if it is gone.
+
+        An inode that could not be found is not looked for again until the next `poll`.
+        """
+        if inode not in self._watched and inode not in self._unknown:
+            found = namespaces().get(inode)
+            if found:
+                self._add({inode: found})
+            if inode not in self._watched:
+                self._unknown.add(inode)
+        return self.network.latest(inode)
+
+    def poll(self) -> list[NetworkState]:
+        """The states that are new since the last call, in no particular order; never waits."""
+        self._unknown.clear()
+        named = named_namespaces()
+        self._forget(named)
+        self._add({inode: item for inode, item in named.items() if inode not in self._watched})
+        new = []
+        for watched in self._watched.values():
+            state = watched.poll()
+            if state:
+                self._learn_peers(watched)
+                new.append(watched.state)
+                self.network.add(watched.state)
+        return new
+
+    def fibmatch(self, inode: int, flow: FlowKey) -> Route | None:
+        """The route that this kernel finds now for such a flow; None if there is none or it cannot be asked."""
+        watched = self._watched.get(inode)
+        try:
+            return watched.route_get(flow) if watched else None
+        except (NetlinkError, ValueError):
+            return None
+
+    def _add(self, found: Mapping[int, Namespace]) -> None:
+        added = [watched for item in found.values() if item.inode not in self._watched and (watched := self._open(item))]
+        for watched in added:
+            self._learn_peers(watched)
+            self.network.add(watched.state)
+        if added:
+            for watched in self._watched.values():
+                if watched not in added and self._learn_peers(watched):
+                    self.network.add(watched.state)
+
+    def _open(self, namespace: Namespace) -> Watched | None:
+        """Starts to watch a namespace; None if it has disappeared meanwhile."""
+        try:
+            watched = Watched(namespace, self._table_names, self._limit)
+        except TracerError:
+            raise
+        except OSError:
+            return None
+        self._watched[namespace.inode] = watched
+        watched.load()
+        return watched
+
+    def _learn_peers(self, watched: Watched) -> bool:
+        """Finds out in which namespaces the peers of veth devices are; True if that changed the state."""
+        links = watched.state.links.values()
+        missing = {link.peer_nsid for link in links if link.peer_netns == 0 and link.peer_nsid >= 0}
+        if not missing:
+            return False
+        host = host_inode()
+        for other in sorted(self._watched.values(), key=lambda item: item.namespace.inode != host):
+            nsid = watched.nsid_of(other.fd)
+            if nsid >= 0:
+                watched.nsids[nsid] = other.namespace.inode
+                missing.discard(nsid)
+            if not missing:
+                break
+        return watched.refresh_links() is not None
+
+    def _forget(self, named: Mapping[int, Namespace]) -> None:
+        """Lets go of namespaces that nobody refers to any more, so that their devices can go, too."""
+        lost = [inode for inode, watched in self._watched.items() if not _is_alive(watched.namespace, named)]
+        others = process_namespaces() if lost else {}
+        for inode in lost:
+            if inode in others:
+                self._watched[inode].namespace = others[inode]
+            else:
+                self._watched.pop(inode).close()
+
+
+def _is_alive(namespace: Namespace, named: Mapping[int, Namespace]) -> bool:
+    if namespace.path.startswith(f"{NAMED_NAMESPACES}/"):
+        return namespace.inode in named
+    try:
+        return os.stat(namespace.path).st_ino == namespace.inode
+    except OSError:
+        return False

@@ -1,0 +1,99 @@
+"""Work inside another network namespace, in a short-lived thread, so that ours never changes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from tracer.errors import NotPermitted
+from tracer.model.network import DeviceSettings
+
+CLONE_NEWNET = 0x40000000
+_T = TypeVar("_T")
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_SETTINGS = tuple(DeviceSettings.__dataclass_fields__)
+
+
+def run_in(namespace_fd: int, work: Callable[[], _T]) -> _T:
+    """Runs `work` with the namespace as the current one and returns its result.
+
+    Raises:
+        NotPermitted: CAP_SYS_ADMIN is missing.
+        OSError: the kernel refused for another reason, or `work` raised it.
+    """
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            _enter(namespace_fd)
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=body, name="netns")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _enter(namespace_fd: int) -> None:
+    if _LIBC.setns(namespace_fd, CLONE_NEWNET) == 0:
+        return
+    code = ctypes.get_errno()
+    if code == 1:
+        raise NotPermitted("cannot enter a network namespace: CAP_SYS_ADMIN is missing\n  try: sudo")
+    raise OSError(code, f"setns: {os.strerror(code)}")
+
+
+def read_settings() -> dict[str, DeviceSettings]:
+    """`net.ipv4.conf` of every device of the current namespace, `all` included."""
+    folder = "/proc/sys/net/ipv4/conf"
+    found = {}
+    for device in os.listdir(folder):
+        values = {name: _number(f"{folder}/{device}/{name}") for name in _SETTINGS}
+        found[device] = DeviceSettings(**values)
+    return found
+
+
+def read_table_sizes() -> dict[int, int]:
+    """The number of prefixes of every IPv4 table of the current namespace; an empty table is there, too.
+
+    From `/proc/net/fib_triestat`. /proc/net itself follows the process, not the thread.
+    """
+    sizes: dict[int, int] = {}
+    table = None
+    for line in _lines("/proc/thread-self/net/fib_triestat"):
+        word, _, rest = line.partition(":")
+        if word in {"Main", "Local"}:
+            table = 254 if word == "Main" else 255
+        elif word.startswith("Id "):
+            table = int(word.split()[1])
+        elif table is not None and word.strip() == "Prefixes":
+            sizes[table] = int(rest)
+    return sizes
+
+
+def read_ipv6_routes() -> int:
+    """The number of IPv6 routes of the current namespace (`rt6_stats`: fourth number, hexadecimal)."""
+    lines = _lines("/proc/thread-self/net/rt6_stats")
+    return int(lines[0].split()[3], 16) if lines else 0
+
+
+def _number(path: str) -> int:
+    lines = _lines(path)
+    return int(lines[0]) if lines else 0
+
+
+def _lines(path: str) -> list[str]:
+    """The file's lines; none if it does not exist, because the device is gone or the kernel has no such thing."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,278 @@
+"""One network namespace kept up to date: dumped once, then only what its notifications say has changed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from tracer.enrich import decode, netns
+from tracer.enrich.names import Namespace
+from tracer.enrich.netlink import GET_NEXTHOP, GROUPS, RTM_F_FIB_MATCH, NetlinkError, RouteSocket, is_gone
+from tracer.enrich.selectors import FlowKey
+from tracer.model.network import IPV4, IPV6, Link, NetworkState, NexthopObject, Route, Rule
+
+GET_LINK, GET_ADDRESS, GET_ROUTE, GET_RULE, GET_NSID = 18, 22, 26, 34, 90
+LINKS, ADDRESSES, RULES4, RULES6, NEXTHOPS, SETTINGS = "links", "addresses", "rules", "rules6", "nexthops", "settings"
+EVERYTHING = frozenset({LINKS, ADDRESSES, RULES4, RULES6, NEXTHOPS, SETTINGS})
+LOCAL, MAIN, DEFAULT = 255, 254, 253
+PORT_PROTOCOLS = frozenset({1, 6, 17, 58})
+
+
+class Changed(NamedTuple):
+    """What notifications say must be read again: parts by name, tables as (family, number)."""
+
+    parts: set[str]
+    tables: set[tuple[int, int]]
+    all_routes: bool
+
+
+class Watched:
+    """A namespace with one socket for its notifications and one for questions.
+
+    The sockets keep the namespace alive, so whoever watches must `close` when nobody else uses it any more.
+    """
+
+    def __init__(self, namespace: Namespace, table_names: Mapping[int, str], limit: int) -> None:
+        self.namespace, self._limit = namespace, limit
+        self._fd = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            inode = os.fstat(self._fd).st_ino
+            if inode != namespace.inode:
+                raise OSError(errno.ENOENT, f"namespace {namespace.inode} is gone from {namespace.path}")
+            self.events, self._questions, self._sizes, self._routes6 = netns.run_in(self._fd, _open)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self.nsids: dict[int, int] = {}
+        now = time.monotonic_ns()
+        self.state = NetworkState(inode, namespace.name, now, now, table_names=table_names)
+        self._certain_ns = now
+
+    @property
+    def fd(self) -> int:
+        """An open file of the namespace."""
+        return self._fd
+
+    def close(self) -> None:
+        """Lets go of the namespace."""
+        self.events.close()
+        self._questions.close()
+        os.close(self._fd)
+
+    def load(self) -> NetworkState:
+        """Reads everything. The groups were joined before, so nothing that happens meanwhile is missed."""
+        now = time.monotonic_ns()
+        self.state = replace(self.state, since_ns=now, unsure_ns=self._certain_ns)
+        self._read(Changed(set(EVERYTHING), set(), all_routes=True))
+        self._certain_ns = now
+        return self.state
+
+    def poll(self) -> NetworkState | None:
+        """The new state if something has changed; never waits."""
+        now = time.monotonic_ns()
+        try:
+            changed = _changes(self.events.notifications())
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self._measure()
+            return self.load()
+        if not (changed.parts or changed.tables or changed.all_routes):
+            self._certain_ns = now
+            return None
+        before = self.state
+        self.state = replace(before, since_ns=now, unsure_ns=self._certain_ns)
+        self._read(changed)
+        self._certain_ns = now
+        return self.state
+
+    def refresh_links(self) -> NetworkState | None:
+        """Reads the devices again, for peers in a namespace that has become known; None if nothing is new."""
+        links = self._links()
+        if links == dict(self.state.links):
+            return None
+        self.state = replace(self.state, links=links, since_ns=time.monotonic_ns())
+        return self.state
+
+    def nsid_of(self, fd: int) -> int:
+        """The number by which this namespace knows the one behind `fd`, -1 if it does not."""
+        try:
+            answer = self._questions.ask(GET_NSID, {}, {3: struct.pack("I", fd)})
+        except NetlinkError:
+            return -1
+        return decode.number(answer[0].attributes.get(1), -1, signed=True)
+
+    def route_get(self, flow: FlowKey) -> Route:
+        """The kernel's own answer for a flow: RTM_GETROUTE with RTM_F_FIB_MATCH.
+
+        Raises:
+            NetlinkError: the kernel has no route; `code` is the errno.
+            ValueError: the kernel cannot be asked for such a flow (ports of another protocol).
+        """
+        answer = self._questions.ask(GET_ROUTE, *_route_question(flow))
+        return decode.route(answer[0])
+
+    def _read(self, changed: Changed) -> None:
+        if SETTINGS in changed.parts:
+            self.state = replace(self.state, settings=netns.run_in(self._fd, netns.read_settings))
+        if LINKS in changed.parts:
+            self.state = replace(self.state, links=self._links())
+        if ADDRESSES in changed.parts:
+            found = self._questions.dump(GET_ADDRESS, {})
+            self.state = replace(self.state, addresses=tuple(decode.address(message) for message in found))
+        if RULES4 in changed.parts:
+            self.state = replace(self.state, rules=self._rules(IPV4))
+        if RULES6 in changed.parts:
+            self.state = replace(self.state, rules6=self._rules(IPV6))
+        if NEXTHOPS in changed.parts:
+            self.state = replace(self.state, nexthops=self._nexthops())
+        if changed.all_routes:
+            self._read_all_routes()
+        else:
+            self._read_tables(changed.tables)
+
+    def _links(self) -> dict[int, Link]:
+        links = (decode.link(message) for message in self._questions.dump(GET_LINK, {}))
+        return {link.ifindex: self._with_peer(link) for link in links}
+
+    def _with_peer(self, link: Link) -> Link:
+        if not link.peer_ifindex:
+            return link
+        inode = self.namespace.inode if link.peer_nsid < 0 else self.nsids.get(link.peer_nsid, 0)
+        return replace(link, peer_netns=inode)
+
+    def _rules(self, family: int) -> tuple[Rule, ...]:
+        try:
+            found = self._questions.dump(GET_RULE, {"family": family})
+        except NetlinkError as error:
+            if is_gone(error):
+                return ()
+            raise
+        return tuple(decode.rule(message) for message in found)
+
+    def _nexthops(self) -> dict[int, NexthopObject]:
+        try:
+            found = self._questions.dump(GET_NEXTHOP, {})
+        except NetlinkError as error:
+            if is_gone(error):
+                return {}
+            raise
+        objects = (decode.nexthop_object(message) for message in found)
+        return {item.id: item for item in objects}
+
+    def _measure(self) -> None:
+        self._sizes, self._routes6 = netns.run_in(self._fd, _sizes)
+
+    def _read_all_routes(self) -> None:
+        small, large = _affordable(self._sizes, self._limit)
+        tables: dict[int, tuple[Route, ...]] = {table: () for table in small}
+        if not large:
+            tables.update(_by_table(self._routes(IPV4)))
+        else:
+            tables.update({table: self._routes(IPV4, table) for table in small})
+        large6 = frozenset({MAIN, LOCAL}) if self._routes6 > self._limit else frozenset()
+        tables6 = {} if large6 else _by_table(self._routes(IPV6))
+        self.state = replace(self.state, tables=tables, large=large, tables6=tables6, large6=large6)
+
+    def _read_tables(self, changed: Iterable[tuple[int, int]]) -> None:
+        tables, tables6 = dict(self.state.tables), dict(self.state.tables6)
+        large = set(self.state.large)
+        for family, table in changed:
+            if family == IPV6 and not self.state.large6:
+                tables6[table] = self._routes(IPV6, table)
+            if family != IPV4 or table in large:
+                continue
+            tables[table] = self._routes(IPV4, table)
+            self._sizes[table] = len(tables[table])
+            if sum(len(routes) for routes in tables.values()) > self._limit:
+                large.add(table)
+                del tables[table]
+        self.state = replace(self.state, tables=tables, tables6=tables6, large=frozenset(large))
+
+    def _routes(self, family: int, table: int = 0) -> tuple[Route, ...]:
+        """All routes of a family, or those of one table (filtered by the kernel); none if it does not exist."""
+        attributes = {15: struct.pack("I", table)} if table else {}
+        try:
+            found = self._questions.dump(GET_ROUTE, {"family": family}, attributes)
+        except NetlinkError as error:
+            if is_gone(error):
+                return ()
+            raise
+        return tuple(decode.route(message) for message in found)
+
+
+def _open() -> tuple[RouteSocket, RouteSocket, dict[int, int], int]:
+    events = RouteSocket(GROUPS)
+    try:
+        return events, RouteSocket(), *_sizes()
+    except BaseException:
+        events.close()
+        raise
+
+
+def _sizes() -> tuple[dict[int, int], int]:
+    return netns.read_table_sizes(), netns.read_ipv6_routes()
+
+
+def _affordable(sizes: Mapping[int, int], limit: int) -> tuple[tuple[int, ...], frozenset[int]]:
+    """Tables that fit below the limit together, smallest first; and the rest."""
+    small, total = [], 0
+    for table, size in sorted(sizes.items(), key=lambda item: item[1]):
+        total += size
+        if total <= limit:
+            small.append(table)
+    return tuple(small), frozenset(sizes) - frozenset(small)
+
+
+def _by_table(routes: Iterable[Route]) -> dict[int, tuple[Route, ...]]:
+    found: dict[int, list[Route]] = {}
+    for route in routes:
+        found.setdefault(route.table, []).append(route)
+    return {table: tuple(same) for table, same in found.items()}
+
+
+# What the first message number of each group of four (NEW, DEL, GET, SET) stands for.
+_PARTS = {16: LINKS, 20: ADDRESSES, 80: SETTINGS, 104: NEXTHOPS}
+
+
+def _changes(messages: Iterable[decode.Message]) -> Changed:
+    parts: set[str] = set()
+    tables: set[tuple[int, int]] = set()
+    all_routes = False
+    for message in messages:
+        base = message.type & ~3
+        if base == 24:  # noqa: PLR2004 - RTM_NEWROUTE
+            family, table = message.fields["family"], message.fields["table"]
+            tables.add((family, decode.number(message.attributes.get(15), table)))
+        elif base == 32:  # noqa: PLR2004 - RTM_NEWRULE
+            parts.add(RULES4 if message.fields["family"] == IPV4 else RULES6)
+        elif base in _PARTS:
+            parts.add(_PARTS[base])
+            # The kernel drops or marks IPv4 routes of a device or nexthop without a notification of their own.
+            all_routes |= base != 20  # noqa: PLR2004 - addresses announce theirs
+            # A rule's device name may have been attached or detached.
+            parts |= {RULES4, RULES6, SETTINGS} if base == 16 else set()  # noqa: PLR2004
+    return Changed(parts, tables, all_routes)
+
+
+def _route_question(flow: FlowKey) -> tuple[dict[str, int], dict[int, bytes]]:
+    size, bits = (4, 32) if flow.family == IPV4 else (16, 128)
+    if flow.proto and flow.proto not in PORT_PROTOCOLS:
+        raise ValueError(f"the kernel answers route questions for tcp, udp and icmp only, not for {flow.proto}")
+    fields = {"family": flow.family, "dst_len": bits, "tos": flow.tos, "flags": RTM_F_FIB_MATCH}
+    attributes = {1: flow.daddr.to_bytes(size, "big"), 25: struct.pack("I", flow.uid)}
+    if flow.saddr:
+        fields["src_len"] = bits
+        attributes[2] = flow.saddr.to_bytes(size, "big")
+    for number, value, layout in (
+        (3, flow.iif if flow.iif != 1 else 0, "I"), (4, flow.oif, "I"), (16, flow.mark, "I"), (27, flow.proto, "B"),
+        (28, flow.sport, ">H"), (29, flow.dport, ">H"),
+    ):  # fmt: skip
+        if value:
+            attributes[number] = struct.pack(layout, value)
+    return fields, attributes
