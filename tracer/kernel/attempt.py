@@ -52,7 +52,7 @@ def empty_program() -> Iterator[int]:
 
 
 def raw_tracepoints(names: list[str]) -> dict[str, int]:
-    """Return for each raw tracepoint 0 if a program can be attached, else the errno (ENOENT: no such tracepoint).
+    """Return for each raw tracepoint 0 if a program can be attached, else the errno (ENOENT: none such).
 
     Raises OSError when not even loading a program is permitted.
     """

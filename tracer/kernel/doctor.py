@@ -32,6 +32,7 @@ _CAPABILITIES = {
 _INCLUDED_IN_SYS_ADMIN = {"CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"}
 _FENTRY_NEEDS = ("CONFIG_DEBUG_INFO_BTF", "CONFIG_BPF_JIT", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS")
 _PROGRAMS = {"ip": "iproute2", "nft": "nftables", "ping": "iputils-ping", "setpriv": "util-linux"}
+_SUDO = "sudo fibtrace ..."
 _REFUSED = {errno.EPERM, errno.EACCES}
 
 
@@ -107,9 +108,10 @@ def _mark(check: Check, *, color: bool) -> str:
 
 
 def _permissions() -> Iterator[Check]:
-    area, remedy = "permissions", "sudo fibtrace ..."
-    root = os.geteuid() == 0
-    yield Check(area, "root", YES if root else NO, "" if root else f"user id {os.geteuid()}", remedy)
+    area, root = "permissions", os.geteuid() == 0
+    remedy = "outside this container, or with the capability added to it" if root else _SUDO
+    detail = "" if root else f"user id {os.geteuid()}"
+    yield Check(area, "root", YES if root else NO, detail, remedy, needed=True, code=Exit.NOT_PERMITTED)
     held = _effective_capabilities()
     sys_admin = bool(held >> _CAPABILITIES["CAP_SYS_ADMIN"][0] & 1)
     for name, (bit, use, needed) in _CAPABILITIES.items():
@@ -166,7 +168,9 @@ def _libraries() -> Iterator[Check]:
     area = "libraries"
     found = find_spec("bcc")
     remedy = "apt install python3-bpfcc, and a venv made with --system-site-packages on the system's Python"
-    yield Check(area, "bcc", YES if found else NO, _version(found) if found else "", remedy, needed=True)
+    foreign = found is not None and not _file(found, "libbcc.py")
+    detail = "another package of this name is installed, from PyPI" if foreign else _version(found)
+    yield Check(area, "bcc", NO if foreign or not found else YES, detail, remedy, needed=True)
     try:
         yield Check(area, "libbpf", YES, attempt.libbpf_version(), needed=True)
     except OSError as error:
@@ -176,12 +180,16 @@ def _libraries() -> Iterator[Check]:
     yield Check(area, "linux-libc-dev", state, str(headers), "apt install linux-libc-dev", needed=True)
 
 
-def _version(package: ModuleSpec) -> str:
-    """Read bcc's version from its files: importing it costs more than all other checks together."""
-    for place in package.submodule_search_locations or []:
-        for line in _read(f"{place}/version.py").splitlines():
-            if line.startswith("__version__"):
-                return line.partition("=")[2].strip(" '\"")
+def _file(package: ModuleSpec | None, name: str) -> str:
+    """Read a file of a package without importing it: importing bcc costs more than all checks together."""
+    places = package.submodule_search_locations if package else None
+    return next((text for place in places or [] if (text := _read(f"{place}/{name}"))), "")
+
+
+def _version(package: ModuleSpec | None) -> str:
+    for line in _file(package, "version.py").splitlines():
+        if line.startswith("__version__"):
+            return line.partition("=")[2].strip(" '\"")
     return ""
 
 
@@ -192,7 +200,7 @@ def _tracepoints() -> Iterator[Check]:
         result = attempt.raw_tracepoints([probe.point for probe in TRACEPOINTS])
     except OSError as error:
         refused = error.errno in _REFUSED
-        remedy = "sudo fibtrace ..." if refused else "a kernel with CONFIG_BPF_SYSCALL=y, and libbpf1"
+        remedy = _SUDO if refused else "a kernel with CONFIG_BPF_SYSCALL=y, and libbpf1"
         code = Exit.NOT_PERMITTED if refused else Exit.NOT_SUPPORTED
         detail = (error.strerror or str(error)).lower()
         yield Check(area, "loading a program", NO, detail, remedy, needed=True, code=code)
@@ -206,7 +214,7 @@ def _tracepoint(area: str, probe: Probe, number: int) -> Check:
         return Check(area, probe.point, YES, probe.tells, needed=probe.needed)
     absent, refused = number == errno.ENOENT, number in _REFUSED
     why = "not in this kernel" if absent else os.strerror(number).lower()
-    remedy = "a newer kernel" if absent else "sudo fibtrace ..." if refused else ""
+    remedy = "a newer kernel" if absent else _SUDO if refused else ""
     code = Exit.NOT_PERMITTED if refused else Exit.NOT_SUPPORTED
     return Check(area, probe.point, NO, f"{why}; not seen: {probe.tells}", remedy, probe.needed, code)
 

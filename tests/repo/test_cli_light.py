@@ -1,0 +1,35 @@
+"""`--help` answers at once: nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"bcc", "pandas", "pyroute2", "numpy", "pyarrow", "rich", "asyncio"}
+COMMANDS = (
+    ["--help"],
+    ["trace", "--help"],
+    ["convert", "--help"],
+    ["doctor", "--help"],
+    ["lab", "--help"],
+    ["lab", "run", "--help"],
+)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_help_is_light(arguments):
+    """The help of a command exits with 0, prints on stdout, and imports no heavy library."""
+    code = (
+        "import sys; from tracer.cli.main import main; sys.argv[1:] = sys.stdin.read().split()\n"
+        "try: main()\n"
+        "except SystemExit as end: print('MODULES', *sys.modules); sys.exit(end.code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=" ".join(arguments), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    text, _, modules = done.stdout.partition("MODULES ")
+    assert "Usage:" in text
+    assert HEAVY & {name.split(".")[0] for name in modules.split()} == set()
