@@ -27,8 +27,8 @@ EVIDENCE: Final = ("observed", "inferred")
 class Column:
     """One exported column.
 
-    `type` is `int32`, `int64`, `string` or `bool`; `unit` is empty where there is none; `values` lists what may
-    stand in the column when that is a closed set.
+    `type` is `int32`, `int64`, `string` or `bool`; `unit` is empty where there is none; `values` lists what
+    may stand in the column when that is a closed set.
     """
 
     name: str
@@ -43,7 +43,12 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("packet", INT64, "number of the path; all rows of one path stand together", nullable=False),
     Column("step", INT32, "number of the row inside its path, from 1", nullable=False),
     Column("ts_ns", INT64, "when it happened, since the epoch (CLOCK_REALTIME)", "ns", nullable=False),
-    Column("hop", INT32, "number of the hop (stay in one network namespace) inside the path, from 1", nullable=False),
+    Column(
+        "hop",
+        INT32,
+        "number of the hop (stay in one network namespace) inside the path, from 1",
+        nullable=False,
+    ),
     Column("netns", STRING, "name of the network namespace of the hop"),
     Column("netns_inode", INT64, "inode number of that network namespace"),
     Column("role", STRING, "role of the host at this hop", values=ROLES),
@@ -54,7 +59,11 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("rule_text", STRING, "that rule as `ip rule` prints it, without its preference"),
     Column("table", STRING, "name of the table that owns the route found, or was searched in vain"),
     Column("table_id", INT64, "number of that table"),
-    Column("walked_table_id", INT64, "number of the table the kernel walked; `local` and `main` may share one trie"),
+    Column(
+        "walked_table_id",
+        INT64,
+        "number of the table the kernel walked; `local` and `main` may share one trie",
+    ),
     Column(
         "result",
         STRING,
@@ -76,16 +85,22 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("mark", INT64, "firewall mark; on lookups that of the flow key"),
     Column("tos", INT32, "type of service byte; on lookups that of the flow key"),
     Column("uid", INT64, "user id in the flow key of a lookup"),
-    Column("iif", INT32, "input interface index in the flow key of a lookup; 1 (loopback) for output lookups"),
+    Column(
+        "iif", INT32, "input interface index in the flow key of a lookup; 1 (loopback) for output lookups"
+    ),
     Column("oif", INT32, "output interface index in the flow key of a lookup; 0 where not bound"),
     Column("in_dev", STRING, "device the packet came in on (rows `receive`)"),
     Column("out_dev", STRING, "device the packet leaves by (rows `send`, `forward`)"),
-    Column("verdict", STRING, "how the hop ended (rows `send`, `forward`, `deliver`, `drop`)", values=VERDICTS),
+    Column(
+        "verdict", STRING, "how the hop ended (rows `send`, `forward`, `deliver`, `drop`)", values=VERDICTS
+    ),
     Column("reason", STRING, "why, in words: of a drop, of a cached decision, of a source check"),
     Column("pid", INT64, "process that sent or received the packet"),
     Column("comm", STRING, "name of that process"),
     Column("caller", STRING, "kernel function that asked for the decision"),
-    Column("evidence", STRING, "did a probe see it, or did the model fill it in", nullable=False, values=EVIDENCE),
+    Column(
+        "evidence", STRING, "did a probe see it, or did the model fill it in", nullable=False, values=EVIDENCE
+    ),
     Column("lost", INT64, "number of lost records that may belong to this path", nullable=False),
 )
 

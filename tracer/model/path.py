@@ -1,7 +1,7 @@
 """A path as objects, and its two flat forms: the JSON object of one path, and the rows of the catalogue.
 
-Every row is compared with what its object implies; what differs is kept in the object's `columns`, so no output
-loses anything: `path_rows(path)` gives back exactly the rows the path was made of.
+Every row is compared with what its object implies; what differs is kept in the object's `columns`, so no
+output loses anything: `path_rows(path)` gives back exactly the rows the path was made of.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ class Process:
 class Hop:
     """The packet's stay in one network namespace.
 
-    `received_ns` is None when its arrival was not seen (or it was made here), `ended_ns` when its end was not.
+    `received_ns` is None when its arrival was not seen (or it was made here), `ended_ns` when its end was
+    not.
     """
 
     netns: Value
@@ -164,7 +165,20 @@ class Expander:
 
     def decide(self, made: Decision) -> Row:
         """The row of the current decision's outcome."""
-        facts = (None, None, None, None, None, made.result, made.prefix, made.gateway, made.dev, None, None, None)
+        facts = (
+            None,
+            None,
+            None,
+            None,
+            None,
+            made.result,
+            made.prefix,
+            made.gateway,
+            made.dev,
+            None,
+            None,
+            None,
+        )
         what = ("decision", made.purpose, self.decision, *facts)
         end = (None, None, None, made.reason, None, None)
         return self._row(made.ts_ns, what, end, (made.caller, made.evidence))

@@ -1,0 +1,1 @@
+"""Writes paths and rows: trees and lines for people, CSV, JSON Lines and Parquet for programs."""

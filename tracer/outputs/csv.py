@@ -1,4 +1,4 @@
-"""CSV: one row per step, the catalogue's columns, a header line, empty for none (RFC 4180, lines end with LF)."""  # noqa: A005
+"""CSV: one row per step, the catalogue's columns, a header line, empty for none (RFC 4180 with LF)."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class CsvOutput:
 def csv_lines(rows: pa.Table) -> memoryview:
     """Conformed rows as the bytes of CSV lines.
 
-    The lines are joined by Arrow, whose string array keeps them one behind the other in a single buffer: that buffer
-    is the file.
+    The lines are joined by Arrow, whose string array keeps them one behind the other in a single buffer:
+    that buffer is the file.
     """
     cells = [_cells(column.combine_chunks()) for column in rows.columns]
     lines = pc.binary_join_element_wise(*cells, ",")

@@ -1,7 +1,7 @@
 """The footer of a Parquet file, cut to fewer row groups.
 
-Follows the Parquet format's `parquet.thrift` (struct FileMetaData) in Thrift's compact protocol, as far as finding
-the ends of fields and of list elements.
+Follows the Parquet format's `parquet.thrift` (struct FileMetaData) in Thrift's compact protocol, as far as
+finding the ends of fields and of list elements.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _LONG_LIST: Final = 15
 def keep_row_groups(footer: bytes, groups: int, rows: int) -> bytes:
     """The footer with only the first `groups` row groups, which have `rows` rows together.
 
-    `footer` is the end of a Parquet file: metadata, its length, magic; what stands before the metadata is ignored.
+    `footer` is the end of a Parquet file: metadata, its length, magic; what stands before the metadata is
+    ignored.
     """
     size = int.from_bytes(footer[-8:-4], "little")
     metadata = footer[-8 - size : -8]
@@ -94,7 +95,9 @@ def _first_elements(reader: _Reader, count: int) -> bytes:
     begin = reader.at
     for _ in range(count):
         reader.skip(kind)
-    head = bytes([count << 4 | kind]) if count < _LONG_LIST else bytes([_LONG_LIST << 4 | kind]) + _varint(count)
+    head = (
+        bytes([count << 4 | kind]) if count < _LONG_LIST else bytes([_LONG_LIST << 4 | kind]) + _varint(count)
+    )
     return head + reader.data[begin : reader.at]
 
 

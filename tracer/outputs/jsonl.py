@@ -27,7 +27,7 @@ class JsonlOutput:
         self._sink = sink
 
     def write(self, rows: pa.Table) -> None:
-        """Append the paths of a batch; raises BadCapture when they cannot be written, the file keeps what it had."""
+        """Append the paths of a batch; on BadCapture the file keeps what it had."""
         lines = "".join(_encode(path_object(path)) + "\n" for path in paths(rows))
         self._sink.write(lines.encode())
 
@@ -102,7 +102,9 @@ def path_from_object(made: dict[str, Any]) -> Path:
     """
     schema = int(made["schema"])
     if schema > SCHEMA:
-        raise BadCapture(f"its schema is {schema}, this fibtrace reads up to {SCHEMA}\n  use a newer fibtrace")
+        raise BadCapture(
+            f"its schema is {schema}, this fibtrace reads up to {SCHEMA}\n  use a newer fibtrace"
+        )
     return Path(
         packet=_number(made["packet"]),
         start_ns=_number(made["start_ns"]),
@@ -122,7 +124,10 @@ def _number(value: Any) -> int:
 def _hop_from(made: dict[str, Any]) -> Hop:
     process = made["process"]
     return Hop(
-        **{name: made[name] for name in ("netns", "netns_inode", "role", "in_dev", "out_dev", "verdict", "reason")},
+        **{
+            name: made[name]
+            for name in ("netns", "netns_inode", "role", "in_dev", "out_dev", "verdict", "reason")
+        },
         process=process and Process(process["pid"], process["comm"]),
         decisions=tuple(_decision_from(decision) for decision in made["decisions"]),
         received_ns=made.get("received_ns"),
@@ -137,8 +142,13 @@ def _decision_from(made: dict[str, Any]) -> Decision:
         Lookup(**{name: lookup[name] for name in _LOOKUP}, columns=_columns(lookup, "columns"))
         for lookup in made["lookups"]
     )
-    names = ("purpose", "caller", "cached", "result", "evidence", "prefix", "gateway", "dev", "reason", "ts_ns")
-    return Decision(**{name: made.get(name) for name in names}, lookups=lookups, columns=_columns(made, "columns"))
+    return Decision(
+        **{name: made[name] for name in ("purpose", "caller", "result", "evidence")},
+        **{name: made.get(name) for name in ("prefix", "gateway", "dev", "reason", "ts_ns")},
+        cached=bool(made["cached"]),
+        lookups=lookups,
+        columns=_columns(made, "columns"),
+    )
 
 
 def _columns(made: dict[str, Any], key: str) -> Columns:

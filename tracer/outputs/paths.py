@@ -42,7 +42,8 @@ _CHUNK_ROWS = 16_384
 def paths(rows: pa.Table) -> Iterator[Path]:
     """Yield the paths of some rows; the rows of one path stand together.
 
-    Without the internal columns, a path counts as complete when nothing was lost and every hop has its verdict.
+    Without the internal columns, a path counts as complete when nothing was lost and every hop has its
+    verdict.
     """
     for part in whole_paths(with_internal(conform(rows), rows), _CHUNK_ROWS):
         yield from _part_paths(part)
@@ -61,9 +62,9 @@ def whole_paths(rows: pa.Table, limit: int) -> Iterator[pa.Table]:
 
 
 def _part_paths(part: pa.Table) -> Iterator[Path]:
-    lists = [_values(part.column(name)) for name in NAMES]
-    for name in ("info", "complete", "cached"):
-        lists.append(_values(part.column(name)) if name in part.column_names else [None] * len(part))
+    names = (*NAMES, "info", "complete", "cached")
+    present = set(part.column_names)
+    lists = [_values(part.column(name)) if name in present else [None] * len(part) for name in names]
     for _, rows in groupby(zip(*lists, strict=True), key=itemgetter(_PACKET)):
         yield _path(list(rows))
 
@@ -79,7 +80,11 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     if array.null_count == 0:
         return cast("list[Any]", array.to_numpy(zero_copy_only=False).tolist())
     absent = array.is_null().to_numpy(zero_copy_only=False)
-    values = array.fill_null(False if array.type == pa.bool_() else 0).to_numpy(zero_copy_only=False).astype(object)
+    values = (
+        array.fill_null(False if array.type == pa.bool_() else 0)
+        .to_numpy(zero_copy_only=False)
+        .astype(object)
+    )
     values[absent] = None
     return cast("list[Any]", values.tolist())
 
@@ -104,10 +109,12 @@ def _path(rows: list[Row]) -> Path:
 
 
 def _hop_groups(rows: list[Row]) -> Iterator[list[Row]]:
-    """Split at each new hop number; also after a verdict and before an arrival, so that no row is without place."""
+    """Split at each new hop number, after a verdict and before an arrival, so that each row has a place."""
     group: list[Row] = []
     for row in rows:
-        if group and (row[_HOP] != group[-1][_HOP] or group[-1][_EVENT] in VERDICTS or row[_EVENT] == "receive"):
+        if group and (
+            row[_HOP] != group[-1][_HOP] or group[-1][_EVENT] in VERDICTS or row[_EVENT] == "receive"
+        ):
             yield group
             group = []
         group.append(row)
@@ -148,7 +155,7 @@ def _decision_groups(rows: list[Row]) -> Iterator[list[Row]]:
 
 
 def _decision(rows: list[Row], expander: Expander) -> Decision:
-    """The decision of its lookup rows and, last, its own row, which a hole in the capture may have swallowed."""
+    """The decision of its lookup rows and, last, its own row, which may have been lost."""
     expander.decision += 1
     last = rows[-1]
     own = last if last[_EVENT] == "decision" else None

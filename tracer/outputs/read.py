@@ -34,12 +34,14 @@ class ReadResult:
 def read_rows(path: str | FilePath) -> ReadResult:
     """Read a .csv, .jsonl or .parquet file that fibtrace wrote.
 
-    A last line that was cut short (a full disk, a killed process) is left out and counted. Raises BadRequest for
-    another suffix and BadCapture when the file cannot be read, is empty, damaged or not ours.
+    A last line that was cut short (a full disk, a killed process) is left out and counted. Raises BadRequest
+    for another suffix and BadCapture when the file cannot be read, is empty, damaged or not ours.
     """
     file = FilePath(path)
     if file.suffix not in _READABLE:
-        raise BadRequest(f"cannot read {file}: unknown suffix {file.suffix or '(none)'}; possible: {', '.join(_READABLE)}")
+        raise BadRequest(
+            f"cannot read {file}: unknown suffix {file.suffix or '(none)'}; possible: {', '.join(_READABLE)}"
+        )
     try:
         if file.suffix == ".parquet":
             return _read_parquet(file)
@@ -128,7 +130,8 @@ def _rows(file: FilePath, found: Iterable[Path]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) or [()] * (len(NAMES) + 1)
     try:
         arrays = [
-            pa.array(values, type=_plain(field.type)) for values, field in zip(columns[:-1], CONTRACT, strict=True)
+            pa.array(values, type=_plain(field.type))
+            for values, field in zip(columns[:-1], CONTRACT, strict=True)
         ]
         table = _checked(file, pa.table(arrays, names=list(NAMES)))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
@@ -182,4 +185,6 @@ def _foreign(file: FilePath, why: str) -> BadCapture:
 
 
 def _damaged(file: FilePath, why: str) -> BadCapture:
-    return BadCapture(f"cannot read {file}: it is damaged\n  {why.splitlines()[0] if why else 'unknown error'}")
+    return BadCapture(
+        f"cannot read {file}: it is damaged\n  {why.splitlines()[0] if why else 'unknown error'}"
+    )

@@ -1,7 +1,7 @@
 """The catalogue as an Arrow schema, and rows brought into it.
 
-Strings are dictionary<int32, string>: a capture repeats few names very often, so a batch is small in memory and
-Parquet takes the codes as they are.
+Strings are dictionary<int32, string>: a capture repeats few names very often, so a batch is small in memory
+and Parquet takes the codes as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ import pyarrow as pa
 from tracer.model.columns import BOOL, COLUMNS, INT32, INT64, INTERNAL, SCHEMA, STRING, Column
 
 METADATA_KEY = b"fibtrace.schema"
-_ARROW = {INT32: pa.int32(), INT64: pa.int64(), STRING: pa.dictionary(pa.int32(), pa.string()), BOOL: pa.bool_()}
+_ARROW = {
+    INT32: pa.int32(),
+    INT64: pa.int64(),
+    STRING: pa.dictionary(pa.int32(), pa.string()),
+    BOOL: pa.bool_(),
+}
 
 
 def arrow_field(column: Column) -> pa.Field:
@@ -19,7 +24,9 @@ def arrow_field(column: Column) -> pa.Field:
     return pa.field(column.name, _ARROW[column.type], nullable=column.nullable)
 
 
-CONTRACT = pa.schema([arrow_field(column) for column in COLUMNS], metadata={METADATA_KEY: str(SCHEMA).encode()})
+CONTRACT = pa.schema(
+    [arrow_field(column) for column in COLUMNS], metadata={METADATA_KEY: str(SCHEMA).encode()}
+)
 """Schema of every file we write."""
 
 

@@ -1,7 +1,7 @@
 """Where an output's bytes go: a file, or a stream that somebody else opened.
 
-A write to a file is all or nothing: when the disk is full the file is cut back to what was whole, so that it stays
-readable, and the error says how much that is.
+A write to a file is all or nothing: when the disk is full the file is cut back to what was whole, so that it
+stays readable, and the error says how much that is.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ class Rows:
             self.row("lookup", **common, **lookup)
         won = lookups[-1] if lookups else {}
         outcome = {name: won.get(name) for name in ("prefix", "gateway", "dev")}
-        self.row("decision", **common, **{"result": won.get("route_type"), "cached": not lookups, **outcome, **own})
+        self.row(
+            "decision", **common, **{"result": won.get("route_type"), "cached": not lookups, **outcome, **own}
+        )
         return self
 
     def end(self, verdict: str, out_dev: str | None = None, **own: Any) -> Rows:
@@ -76,7 +78,9 @@ class Rows:
         return pa.Table.from_arrays(arrays, schema=pa.schema([arrow_field(c) for c in (*COLUMNS, *INTERNAL)]))
 
 
-def lookup(rule: int | None, text: str | None, table: str | None, result: str, **other: Any) -> dict[str, Any]:
+def lookup(
+    rule: int | None, text: str | None, table: str | None, result: str, **other: Any
+) -> dict[str, Any]:
     """The columns of a lookup; a table is known by name or by number."""
     ids = {"local": 255, "main": 254, "default": 253}
     table_id = None if table is None else ids.get(table) or int(table)
@@ -107,18 +111,22 @@ def design_rows(packet: int = 17, rows: Rows | None = None) -> Rows:
     rows = rows or Rows()
     rows.path(packet, info="SYN")
     rows.hop("c", "client", 4026532300)
-    rows.decide("output", LOCAL_MISS, hit(32766, "from all lookup main", "main", "0.0.0.0/0 via 10.1.0.1 dev c0"),
-                caller="tcp_v4_connect")  # fmt: skip
+    out = hit(32766, "from all lookup main", "main", "0.0.0.0/0 via 10.1.0.1 dev c0")
+    rows.decide("output", LOCAL_MISS, out, caller="tcp_v4_connect")
     rows.end("send", "c0", pid=812, comm="curl")
     rows.hop("r", "router").receive("r0")
-    rows.decide("input", LOCAL_MISS, hit(100, "from 10.1.0.0/24 lookup 100", "100", "0.0.0.0/0 via 10.2.0.2 dev r1"),
-                caller="ip_route_input_slow")  # fmt: skip
+    on = hit(100, "from 10.1.0.0/24 lookup 100", "100", "0.0.0.0/0 via 10.2.0.2 dev r1")
+    rows.decide("input", LOCAL_MISS, on, caller="ip_route_input_slow")
     swapped = {**LOCAL_MISS, **SWAPPED}
     back = hit(32766, "from all lookup main", "main", "10.1.0.0/24 dev r0", **SWAPPED)
-    rows.decide("source-check", swapped, back, caller="__fib_validate_source", reason="strict: same device, pass")
+    rows.decide(
+        "source-check", swapped, back, caller="__fib_validate_source", reason="strict: same device, pass"
+    )
     rows.end("forward", "r1")
     rows.hop("s", "server", 4026532302).receive("s0")
-    rows.decide("input", hit(0, "from all lookup local", "local", "10.2.0.2/32 dev s0"), caller="ip_route_input_slow")
+    rows.decide(
+        "input", hit(0, "from all lookup local", "local", "10.2.0.2/32 dev s0"), caller="ip_route_input_slow"
+    )
     return rows.end("deliver", pid=640, comm="nginx")
 
 
@@ -139,3 +147,82 @@ def many(paths: int) -> pa.Table:
         at = table.column_names.index(name)
         table = table.set_column(at, table.schema.field(at), pa.array(values))
     return table
+
+
+def strange_rows(rows: Rows | None = None) -> Rows:
+    """Paths with everything that is not the plain case: drops, cached, inferred, lost, unknown, repeated."""
+    rows = rows or Rows()
+    rows.path(1, "10.1.0.2", "10.2.0.9", proto="icmp", sport=None, dport=None, info="echo request", mark=7)
+    rows.hop("router", "router").receive("r0")
+    rows.decide("input", LOCAL_MISS, hit(32766, "from all lookup main", "main", "10.2.0.0/24 dev r1"))
+    why = (
+        "drop: source check failed: 10.1.0.2 is reached through r1 (rule 100, table 100), the packet came in on "
+        "r0, rp_filter is strict on r0 (SKB_DROP_REASON_IP_RPFILTER)"
+    )
+    rows.decide(
+        "source-check",
+        hit(
+            100,
+            "from all iif r0 fwmark 0x7/0xff ipproto icmp lookup 100",
+            "100",
+            "10.1.0.0/24 via 10.9.0.1 dev r1",
+            **SWAPPED,
+        ),
+        reason="strict: other device, fail",
+    )
+    rows.end("drop", reason=why)
+
+    rows.path(2, info="ACK", lost=3, complete=False)
+    rows.hop("c", "client")
+    for _ in range(3):
+        rows.decide("output", {**LOCAL_MISS, "evidence": "inferred"},
+                    hit(50, "from all lookup main suppress_prefixlength 0", "main", "0.0.0.0/0 dev c0",
+                        result="suppressed", evidence="inferred"),
+                    lookup(60, "from all lookup 77", "77", "throw"),
+                    hit(100, "from all lookup 51820", "51820", "10.2.0.2/32 via fe80::1 dev wg0",
+                        evidence="inferred"),
+                    caller="ip_route_output_flow udp_sendmsg")  # fmt: skip
+    rows.end("send", "wg0", pid=99, comm='a "b",c')
+    rows.hop(None, None, 4026531840).receive("wg1")
+    rows.row("lookup", purpose="input", decision=4, **lookup(None, None, None, "miss"))
+
+    rows.path(3)
+    rows.hop("c", "client").decide(
+        "output",
+        reason="cached: decided by #12 (socket route)",
+        result="unicast",
+        prefix="0.0.0.0/0",
+        gateway="10.1.0.1",
+        dev="c0",
+        uid=1000,
+        iif=1,
+        oif=0,
+    )
+    rows.end("send", "c0", pid=812)
+    rows.path(4, "10.1.0.2", "10.9.9.9", proto="udp", dport=53)
+    rows.hop("c", "client")
+    rows.decide(
+        "output",
+        LOCAL_MISS,
+        lookup(200, "from all to 10.9.9.9 prohibit", None, "prohibit", evidence="inferred"),
+        result="EACCES",
+    )
+    rows.end("drop", reason="rule 200 says prohibit")
+    rows.path(5, "2001:db8::1", "2001:db8::2", family=6)
+    rows.hop("l", "local").decide(
+        "output", lookup(0, "from all lookup local", "local", "miss", error=-5), result="ENETUNREACH"
+    )
+    rows.end("drop", reason="ENETUNREACH")
+    rows.path(6, "10.9.0.1", "10.9.1.1", proto="udp", info="")
+    rows.hop("r", "router").receive("r0")
+    blocked = hit(
+        32766,
+        "from all lookup main",
+        "main",
+        "10.9.1.0/24",
+        route_type="blackhole",
+        result="blackhole",
+        error=-22,
+    )
+    rows.decide("input", LOCAL_MISS, blocked)
+    return rows.end("drop", reason="blackhole 10.9.1.0/24 in table main")

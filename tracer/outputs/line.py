@@ -1,0 +1,69 @@
+"""The path on one line: who to whom, then per hop the rule that decided and what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracer.outputs import words
+from tracer.outputs.paths import paths
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tracer.model.path import Decision, Hop, Path
+    from tracer.outputs.sink import Sink
+
+
+class LineOutput:
+    """Writes one line per path."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def write(self, rows: pa.Table) -> None:
+        """Append the lines of a batch."""
+        text = "".join(line(path) + "\n" for path in paths(rows))
+        self._sink.write(text.encode(self._sink.encoding, errors="backslashreplace"))
+
+    def close(self) -> None:
+        """Close; may be called again."""
+        self._sink.close()
+
+
+def line(path: Path) -> str:
+    """`#17 10.1.0.2:41234 > 10.2.0.2:80 tcp SYN  r(rule 100 table 100 forward r1)  0.184ms`."""
+    src, dst = words.flow_ends(path.flow)
+    head = f"#{path.packet} {src} > {dst} {path.flow.proto or words.UNKNOWN}"
+    if path.info:
+        head += f" {path.info}"
+    parts = [head, " ".join(_hop(hop) for hop in path.hops), f"{words.duration_ms(path):.3f}ms"]
+    trouble = words.trouble(path)
+    return "  ".join([*parts, trouble] if trouble else parts)
+
+
+def _hop(hop: Hop) -> str:
+    said = _decided(hop)
+    if hop.verdict is None:
+        said.append("end not seen")
+    elif hop.verdict == "drop":
+        said.append("drop" if hop.reason is None else f"drop: {str(hop.reason).removeprefix('drop: ')}")
+    else:
+        said.append(f"{hop.verdict} {words.target(hop)}".rstrip())
+    return f"{words.netns_name(hop)}({' '.join(said)})"
+
+
+def _decided(hop: Hop) -> list[str]:
+    """The rule and table that sent the packet on: of the last decision that is no source check."""
+    for decision in reversed(hop.decisions):
+        if decision.purpose != "source-check":
+            return _winner(decision)
+    return []
+
+
+def _winner(decision: Decision) -> list[str]:
+    if not decision.lookups:
+        return [str(decision.reason or "cached")] if decision.cached else []
+    last = decision.lookups[-1]
+    table = words.table_name(last)
+    said = [words.rule_name(last)] if table == words.NO_TABLE else [words.rule_name(last), "table", table]
+    return said if last.result == "hit" else [*said, words.result_name(last)]

@@ -1,0 +1,237 @@
+"""The path as a tree: a header line, one block per hop, in it the decisions, in them the lookups."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import textwrap
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from tracer.outputs import words
+from tracer.outputs.paths import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+
+    from tracer.model.path import Decision, Hop, Lookup, Path
+    from tracer.outputs.sink import Sink
+
+_PURPOSE_WIDTH: Final = 10
+_LABEL_GAP: Final = 3
+_ROUTE_TO_ARROW: Final = 13
+_VERDICT_WIDTH: Final = 7
+_LONG_REASON: Final = 36
+_WRAP: Final = 100
+_WIDE: Final = 100
+_TWO_WORDS: Final = {"source-check": ("source", "check")}
+_TIMES: Final = "\u00d7"
+_ASCII: Final = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "→": "->", _TIMES: "x", "…": "..."})
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a tree looks: colours (empty strings when there are none) and the least widths of its columns."""
+
+    bold: str = ""
+    good: str = ""
+    bad: str = ""
+    dim: str = ""
+    off: str = ""
+    rule: int = 12
+    text: int = 32
+    table: int = 9
+    result: int = 6
+
+
+PLAIN: Final = Look()
+
+
+def look_for(sink: Sink) -> Look:
+    """Colours only on a terminal without NO_COLOR (https://no-color.org); narrow columns on a narrow one."""
+    wide = not sink.terminal or shutil.get_terminal_size().columns >= _WIDE
+    widths = (12, 32, 9, 6) if wide else (0, 0, 0, 0)
+    if not sink.terminal or os.environ.get("NO_COLOR"):
+        return Look("", "", "", "", "", *widths)
+    return Look("\033[1m", "\033[32m", "\033[31m", "\033[2m", "\033[0m", *widths)
+
+
+class TreeOutput:
+    """Writes paths as trees, and a legend at the end if one is needed."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._look = look_for(sink)
+        self._inferred = False
+        self._closed = False
+
+    def write(self, rows: pa.Table) -> None:
+        """Append the trees of a batch."""
+        said = []
+        for path in paths(rows):
+            said.append(tree(path, self._look))
+            self._inferred = self._inferred or _has_inferred(path)
+        self._put("".join(said))
+
+    def close(self) -> None:
+        """Write the legend and close; may be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._inferred:
+                legend = f"{words.INFERRED} inferred from the rules and tables, not seen by a probe\n"
+                self._put(f"{self._look.dim}{legend}{self._look.off}")
+        finally:
+            self._sink.close()
+
+    def _put(self, text: str) -> None:
+        try:
+            data = text.encode(self._sink.encoding)
+        except UnicodeEncodeError:
+            data = text.translate(_ASCII).encode(self._sink.encoding, errors="backslashreplace")
+        self._sink.write(data)
+
+
+def _has_inferred(path: Path) -> bool:
+    decisions = [decision for hop in path.hops for decision in hop.decisions]
+    return any(
+        decision.evidence == "inferred" or any(lookup.evidence == "inferred" for lookup in decision.lookups)
+        for decision in decisions
+    )
+
+
+def tree(path: Path, look: Look = PLAIN) -> str:
+    """One path as lines of text, each ending with a line break, and an empty line behind them."""
+    layout = _Layout(path, look)
+    lines = [layout.header()]
+    for hop in path.hops:
+        lines += layout.hop(hop, last=hop is path.hops[-1])
+    return "\n".join(lines) + "\n\n"
+
+
+class _Layout:
+    """The column positions of one path: as wide as its widest value needs, never cutting one."""
+
+    def __init__(self, path: Path, look: Look) -> None:
+        self._path, self._look = path, look
+        lookups = [lookup for hop in path.hops for decision in hop.decisions for lookup in decision.lookups]
+        self._rule = _width((words.rule_name(lookup) for lookup in lookups), look.rule)
+        self._text = _width((_rule_text(lookup) for lookup in lookups), look.text)
+        self._table = _width((words.table_name(lookup) for lookup in lookups), look.table)
+        self._result = _width((words.result_name(lookup) for lookup in lookups), look.result)
+        self._netns = max((len(words.netns_name(hop)) for hop in path.hops), default=0) + _LABEL_GAP
+        self._role = max((len(str(hop.role or words.UNKNOWN)) for hop in path.hops), default=0) + _LABEL_GAP
+        route = 3 + 3 + _PURPOSE_WIDTH + 1 + self._rule + self._text + self._table + self._result
+        longest = max((len(self._hop_label(hop)) for hop in path.hops), default=0)
+        self._arrow = max(route - 3 + _ROUTE_TO_ARROW, longest + 3 + _VERDICT_WIDTH + 3)
+
+    def header(self) -> str:
+        """Who sends what to whom, how long it took, and what may be missing."""
+        path, look = self._path, self._look
+        src, dst = words.flow_ends(path.flow)
+        parts = [f"#{path.packet}", f"{src} → {dst}", str(path.flow.proto or words.UNKNOWN)]
+        parts += [f"mark {path.flow.mark}"] if path.flow.mark else []
+        parts += [str(path.info)] if path.info else []
+        left = "  ".join(parts)
+        trouble = words.trouble(path)
+        shown = f"{look.bold}{left}{look.off}" + (f"  {look.bad}{trouble}{look.off}" if trouble else "")
+        length = len(left) + (len(trouble) + 2 if trouble else 0)
+        return f"{shown}{' ' * max(2, self._arrow - 1 - length)}{words.duration_ms(path):.3f} ms"
+
+    def hop(self, hop: Hop, *, last: bool) -> list[str]:
+        """The line of a hop and the lines of what was decided in it."""
+        branch, bar = ("└─ ", "   ") if last else ("├─ ", "│  ")
+        long_reason = _long_reason(hop)
+        blocks = self._decision_blocks(hop)
+        if long_reason:
+            blocks.append([f"{self._look.bad}{line}{self._look.off}" for line in long_reason])
+        lines = [branch + self._hop_line(hop)]
+        for block in blocks:
+            first, rest = ("└─ ", "   ") if block is blocks[-1] else ("├─ ", "│  ")
+            lines += [bar + (first if index == 0 else rest) + text for index, text in enumerate(block)]
+        return lines
+
+    def _hop_label(self, hop: Hop) -> str:
+        role = str(hop.role or words.UNKNOWN)
+        return f"{words.netns_name(hop):{self._netns}}{role:{self._role}}{words.origin(hop)}"
+
+    def _hop_line(self, hop: Hop) -> str:
+        look, label = self._look, self._hop_label(hop)
+        verdict = str(hop.verdict or "end not seen")
+        to = words.target(hop)
+        tail = f" → {to}" if to and hop.verdict != "drop" else ""
+        if hop.verdict == "drop" and hop.reason is not None and not _long_reason(hop):
+            tail = f": {_bare(hop.reason)}"
+        pad = " " * max(2, self._arrow - 3 - len(label) - len(verdict) - 1)
+        colour = look.bad if hop.verdict in {"drop", None} else look.good
+        noted = f"   {hop.reason}" if hop.reason is not None and hop.verdict not in {"drop", None} else ""
+        return f"{label}{pad}{colour}{verdict}{look.off}{tail}{noted}"
+
+    def _decision_blocks(self, hop: Hop) -> list[list[str]]:
+        """The decisions as blocks of lines; equal ones behind each other become one with their number."""
+        shown = [(_purpose(decision), tuple(self._decision_lines(decision))) for decision in hop.decisions]
+        blocks = []
+        for (purpose, lines), same in groupby(shown):
+            count = sum(1 for _ in same)
+            labels = [*purpose[:-1], f"{purpose[-1]} {_TIMES}{count}" if count > 1 else purpose[-1]]
+            rows = max(len(labels), len(lines))
+            padded = [*labels, *[""] * (rows - len(labels))]
+            texts = [*lines, *[""] * (rows - len(lines))]
+            blocks.append(
+                [f"{name:{_PURPOSE_WIDTH}} {text}".rstrip() for name, text in zip(padded, texts, strict=True)]
+            )
+        return blocks
+
+    def _decision_lines(self, decision: Decision) -> list[str]:
+        note = str(decision.reason or "")
+        outcome = words.outcome(decision)
+        if not decision.lookups:
+            cached = note or ("cached" if decision.cached else "no lookup seen")
+            return [f"{words.mark(decision.evidence)}{cached}   {outcome}".rstrip()]
+        lines = [self._lookup_line(lookup) for lookup in decision.lookups]
+        if outcome:
+            lines.append(f"{self._look.bad}{outcome}{self._look.off}" + (f"   {note}" if note else ""))
+        elif note:
+            lines[-1] = f"{lines[-1]}   {note}"
+        return lines
+
+    def _lookup_line(self, lookup: Lookup) -> str:
+        look = self._look
+        result = words.result_name(lookup)
+        colour = {"hit": look.good, "miss": look.dim}.get(result, look.bad)
+        return (
+            f"{words.rule_name(lookup):{self._rule}}{_rule_text(lookup):{self._text}}"
+            f"{words.table_name(lookup):{self._table}}{colour}{result}{look.off if colour else ''}"
+            f"{' ' * (self._result - len(result))}{words.route_text(lookup)}"
+        ).rstrip()
+
+
+def _width(values: Iterable[str], least: int) -> int:
+    return max(least, *(len(value) + 2 for value in values), 0)
+
+
+def _rule_text(lookup: Lookup) -> str:
+    return words.UNKNOWN if lookup.rule_text is None else str(lookup.rule_text)
+
+
+def _purpose(decision: Decision) -> tuple[str, ...]:
+    purpose = str(decision.purpose or words.UNKNOWN)
+    return _TWO_WORDS.get(purpose, (purpose,))
+
+
+def _bare(reason: object) -> str:
+    return str(reason).removeprefix("drop: ")
+
+
+def _long_reason(hop: Hop) -> list[str]:
+    """A drop's reason as lines of its own, when it does not fit on the hop's line."""
+    if hop.verdict != "drop" or hop.reason is None or len(_bare(hop.reason)) <= _LONG_REASON:
+        return []
+    text = f"drop: {_bare(hop.reason)}"
+    return textwrap.wrap(
+        text, _WRAP, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False
+    )
