@@ -76,7 +76,7 @@ def test_result_is_the_exit_code():
 
 @pytest.mark.parametrize("lines", [1, 100_000], ids=["found at the last flush", "found while printing"])
 def test_closed_stdout_is_no_error(lines):
-    """With `| head -0` a command ends with 0 and says nothing, whether its output was still buffered or not."""
+    """With `| head -0` a command ends with 0 and says nothing, wherever the pipe broke."""
     code = (
         "import typer\nfrom tracer.cli.common import command\n"
         "app = typer.Typer()\n"
