@@ -44,14 +44,14 @@ def _cached(path: Path) -> Path:
 ROUTER = Lab(
     name="router",
     summary="client - router - server; TCP, UDP and ICMP through a router with one rule",
-    teaches="The three roles. The router sends what comes from 10.1.0.0/24 by rule 100 and table 100, and checks its source.",
+    teaches="The three roles of a host; the router decides by rule 100 and checks every packet's source.",
     namespaces=(
         client_namespace(),
         Namespace(
             "r",
             addresses=ROUTER_ADDRESSES,
-            # Rule 100 is for the router's own address 10.1.0.1 too. Without its net in table 100 the source check of
-            # what comes to that address would find c behind r1, and drop even c's ARP requests.
+            # Rule 100 is for the router's own address 10.1.0.1 too. Without its net in table 100 the source
+            # check of what comes to that address would find c behind r1, and drop even c's ARP requests.
             routes=("default via 10.2.0.2 dev r1 table 100", "10.1.0.0/24 dev r0 table 100"),
             rules=("pref 100 from 10.1.0.0/24 lookup 100",),
             sysctls=(("net.ipv4.conf.r0.rp_filter", "1"), ("net.ipv4.conf.r1.rp_filter", "1")),
@@ -135,13 +135,14 @@ _GROUP, _OTHER_GROUP = "239.1.2.3", "239.9.9.9"
 _TO_GROUP = Hop("c", "send", out_dev="c0", rule=32766, table=MAIN, prefix="224.0.0.0/4")
 _TO_ALL = Hop("c", "send", out_dev="c0", rule=0, table=LOCAL, prefix="10.1.0.255/32")
 _ALL_GET = Hop("s", "deliver", in_dev="s0", rule=0, table=LOCAL, prefix="10.1.0.255/32")
-# Sent and looped back broadcasts find no socket at their sender.
-_LOOPED = (Hop("c", "drop", in_dev="c0", cached=True),)
+# A copy of a broadcast is looped back to its sender, with its decision still attached, and finds no socket
+# there.
+_LOOPED = (Hop("c", "drop", in_dev="c0", cached=True, reason="NOT_SPECIFIED"),)
 
 LOCAL_LAB = Lab(
     name="local",
     summary="a host to itself, by 127.0.0.1 and by its own address; broadcast and multicast on its link",
-    teaches="Own addresses are decided once, at output, by the local table; multicast is decided by membership, not by a table.",
+    teaches="Own addresses are decided at output, by the local table; multicast by membership.",
     namespaces=_TWO_HOSTS,
     links=(Link("c:c0", "s:s0"),),
     services=(
@@ -151,7 +152,7 @@ LOCAL_LAB = Lab(
         Service(
             "s",
             "udp echo server, member of 239.1.2.3",
-            ("udp-echo", "9000", "0.0.0.0", "--join", "239.1.2.3", "10.1.0.3"),
+            ("udp-echo", "9000", "0.0.0.0", "--join", "239.1.2.3", "10.1.0.3"),  # noqa: S104 - in a namespace
         ),
     ),
     steps=(

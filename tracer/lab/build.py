@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from tracer.lab.state import State, netns_inode
 from tracer.lab.topology import Lab, Namespace
 
 _LINK_UP_S = 5.0
-# A new namespace copies the host's IPv4 settings (net.core.devconf_inherit_init_net): say everything that matters.
+# A new namespace copies the host's IPv4 settings (net.core.devconf_inherit_init_net): say all that matters.
 # Labs are IPv4 for now; without IPv6 no router solicitation or duplicate address detection gets into a trace.
 _SYSCTLS = (
     ("net.ipv6.conf.all.disable_ipv6", "1"),
@@ -109,24 +110,27 @@ def _set_sysctls(ns: Namespace) -> None:
 
 
 def _run_batches(batches: Mapping[str, str], lock: int) -> None:
-    """Run `ip -batch` for several namespaces at once ("" is where we are); all have ended when this returns."""
-    running: list[tuple[str, str, subprocess.Popen[str]]] = []
+    """Run `ip -batch` for several namespaces at once ("" is where we are), and wait for all."""
+    running: list[tuple[str, str, subprocess.Popen[bytes]]] = []
     for name, text in batches.items():
         where = ["-netns", name] if name else []
-        popen = subprocess.Popen(
-            [require("ip"), *where, "-batch", "-"],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, pass_fds=(lock,),
-        )  # fmt: skip
-        assert popen.stdin is not None
-        popen.stdin.write(text)
-        popen.stdin.close()
-        popen.stdin = None
+        # A file and not a pipe: nothing has to be fed to one of them while the others run.
+        with tempfile.TemporaryFile() as batch:
+            batch.write(text.encode())
+            batch.seek(0)
+            popen = subprocess.Popen(
+                [require("ip"), *where, "-batch", "-"],
+                stdin=batch,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(lock,),
+            )
         running.append((name, text, popen))
     failures = []
     for name, text, popen in running:
         _, complaint = popen.communicate()
         if popen.returncode != 0:
-            failures.append(_complaint(name, text, complaint))
+            failures.append(_complaint(name, text, complaint.decode(errors="replace")))
     if failures:
         raise TracerError(failures[0])
 
@@ -144,8 +148,9 @@ def _complaint(name: str, text: str, complaint: str) -> str:
 def _await_links(lab: Lab) -> None:
     """Return when every veth is operational.
 
-    Before that one end has no queue yet and loses what is sent, and the late change of state would flush the route
-    caches in the middle of the traffic (fib_netdev_event), so that a connected socket would decide twice.
+    Before that one end has no queue yet and loses what is sent, and the late change of state would flush the
+    route caches in the middle of the traffic (fib_netdev_event), so that a connected socket would decide
+    twice.
     """
     deadline = time.monotonic() + _LINK_UP_S
     with ExitStack() as stack:

@@ -30,7 +30,8 @@ _C_SENDS = send_default("c", "c0", "10.1.0.1", prefix="10.0.0.0/8")
 _R_THERE = Hop("r", "forward", "r0", "r1", rule=32766, table=MAIN, prefix="10.2.0.0/24")
 # What a router says about a packet it drops is a packet of its own.
 _R_SAYS = Hop("r", "send", out_dev="r0", rule=32766, table=MAIN, prefix="10.1.0.0/24")
-# ip_error() tells one address five times and then once a second, whatever icmp_ratelimit says: a source for each step.
+# ip_error() tells one address five times, then once a second, whatever icmp_ratelimit says: a source per
+# step.
 _SOURCES = tuple(f"10.1.0.{host}" for host in range(11, 16))
 
 
@@ -75,7 +76,7 @@ def _refused(kind: str, dst: str, errno_name: str) -> Step:
 ERRORS = Lab(
     name="errors",
     summary="client - router - server; blackhole, unreachable, prohibit, no route, TTL, MTU, closed port",
-    teaches="Each way to lose a packet, as a route and as a rule, in the router and in the sender, and who is told.",
+    teaches="Each way to lose a packet: by a route or a rule, in the router or the sender, and who is told.",
     namespaces=(
         client_namespace(
             (
@@ -194,7 +195,7 @@ _LOOSE_STRANGER = _aside("c2", "10.5.2.1", "10.2.0.14")
 RPFILTER = Lab(
     name="rpfilter",
     summary="client with four links to a router that checks sources: strict, loose and not at all",
-    teaches="The same asymmetric packet dropped by a strict check, passed by a loose one and where there is none; and why.",
+    teaches="The same asymmetric packet: dropped by a strict check, passed by a loose one and by none.",
     namespaces=(
         Namespace(
             "c",

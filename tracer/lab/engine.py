@@ -88,7 +88,7 @@ def up(name: str) -> Running:
 
 
 def down(name: str) -> bool:
-    """Remove a lab and everything it made, also what a killed process left; False if there was nothing of it."""
+    """Remove a lab and all that it made, also what a killed process left; False if there was nothing."""
     find(name)
     _check_root()
     with _signals_held(), locked():
@@ -155,7 +155,7 @@ def _check_root() -> None:
 
 
 def _make_room(lab: Lab) -> None:
-    """Remove what killed runs left; refuse if a lab is up or a namespace of the same name is somebody else's."""
+    """Remove what killed runs left; refuse if a lab is up or a namespace of such a name is not ours."""
     for state in existing():
         if not state.stale():
             raise BadRequest(
@@ -167,7 +167,7 @@ def _make_room(lab: Lab) -> None:
         if netns_inode(ns.name) is not None:
             raise BadRequest(
                 f"cannot bring up lab {lab.name}: a network namespace {ns.name} exists that is not of a lab\n"
-                f"look at it with `ip netns exec {ns.name} ip addr`; if it is not needed: ip netns del {ns.name}"
+                f"look at it: ip netns exec {ns.name} ip addr; if it is not needed: ip netns del {ns.name}"
             )
 
 
@@ -184,7 +184,7 @@ def _start_services(running_lab: Running, *, with_us: bool) -> None:
 
 
 def _remove(state: State) -> None:
-    """End the recorded processes, delete the recorded namespaces, forget the lab; under the lock, repeatable."""
+    """End the recorded processes, delete the recorded namespaces, forget the lab; under the lock."""
     end(state.processes())
     for name, inode in state.namespaces().items():
         current = netns_inode(name)

@@ -64,8 +64,9 @@ def udp_socket(name: str) -> socket.socket:
 def is_running(sock: socket.socket, device: str) -> bool:
     """Return whether a device is operationally up (IFF_RUNNING), not only set up.
 
-    The kernel publishes a change of carrier up to a second late (net/core/link_watch.c). Asked for the link through
-    ethtool, kernels from 6.8 on publish it at once; older ones answer all the same, and one has to wait.
+    The kernel publishes a change of carrier up to a second late (net/core/link_watch.c). Asked for the link
+    through ethtool, kernels from 6.8 on publish it at once; older ones answer all the same, and one has to
+    wait.
     """
     value = ctypes.create_string_buffer(struct.pack("II", _ETHTOOL_GLINK, 0))
     fcntl.ioctl(sock, _SIOCETHTOOL, struct.pack("16sP16x", device.encode(), ctypes.addressof(value)))

@@ -81,7 +81,8 @@ _ROUTER = Namespace(
         # After the target, which is to exist when the goto is made.
         "pref 180 from 10.1.0.5 goto 400",
         "pref 190 from 10.1.0.5 blackhole",
-        # As wg-quick does it: what main knows better than by its default route stays, the rest goes out by table 200.
+        # As wg-quick does it: what main knows better than by its default route stays, the rest goes by table
+        # 200.
         "pref 500 lookup main suppress_prefixlength 0",
         "pref 510 not fwmark 0xca6c lookup 200",
     ),
@@ -123,7 +124,7 @@ def _by_a(rule: int, table: int, *passed: tuple[int, LookupResult], flow: Flow |
 
 
 def _by_b() -> Path:
-    """Return the way of what no special rule wants: main's default is suppressed, table 200 leads to uplink b."""
+    """Return the way of all else: main's default route is suppressed, table 200 leads to uplink b."""
     hop = Hop(
         "r",
         "forward",
@@ -139,7 +140,7 @@ def _by_b() -> Path:
 
 
 def _back(client: str = CLIENT, router_dev: str = "r0", client_dev: str = "c0") -> Path:
-    """Return the way of the answers: always by uplink a, and by rule 500, whose hit is longer than a default."""
+    """Return the way of the answers: by uplink a, and by rule 500, as its hit is no default route."""
     net = client.rpartition(".")[0] + ".0/24"
     return (
         send_default("s", "s0", "10.21.0.1"),
@@ -173,7 +174,7 @@ def _web() -> Expect:
 POLICY = Lab(
     name="policy",
     summary="client - router with 14 rules - two uplinks - server; one sort of traffic for each rule",
-    teaches="Which rule sends which packet to which table: source, mark, device, tos, ports, protocol, user, throw, goto, suppress.",
+    teaches="Which rule sends which packet to which table, and what throw, goto and suppress do.",
     namespaces=(_CLIENT, _ROUTER, *_UPLINKS, _SERVER),
     links=(
         Link("c:c0", "r:r0"),

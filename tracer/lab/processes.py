@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -18,13 +19,14 @@ from tracer.lab.state import Process, State, start_time
 
 READY_S = 10.0
 _POLL_S = 0.002
-# The child waits for a line; if its starter dies before the pid is written down it reads end of file and never runs.
+# The child waits for a line: if its starter dies before the pid is written down, it reads end of file
+# instead.
 _GATE = 'read -r go || exit 1; exec "$@" </dev/null'
 
 
 @dataclass(frozen=True)
 class Start:
-    """How to start a process: where, under which name, and whether it must die with us and hear our Ctrl-C."""
+    """How to start a process: where, what, and whether it dies with us and hears our Ctrl-C."""
 
     netns: str
     label: str
@@ -53,23 +55,20 @@ def start(state: State, what: Start) -> Child:
     command = [require("ip"), "netns", "exec", what.netns, "/bin/sh", "-c", _GATE, "sh", *what.argv]
     if what.with_us:
         command = [require("setpriv"), "--pdeathsig", "KILL", *command]
-    with os.fdopen(descriptor, "wb") as out:
-        popen = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=what.own_group,
-        )
-    assert popen.stdin is not None
-    began = start_time(popen.pid)
-    if began is not None:
-        state.record(pid=popen.pid, start=began, label=what.label, own_group=what.own_group)
-        try:
-            popen.stdin.write(b"go\n")
-            popen.stdin.close()
-        except BrokenPipeError:
-            pass  # it could not even start; whoever waits for it finds its output
+    gate, opener = os.pipe()
+    try:
+        with os.fdopen(descriptor, "wb") as out, os.fdopen(gate) as stdin:
+            popen = subprocess.Popen(
+                command, stdin=stdin, stdout=out, stderr=subprocess.STDOUT, start_new_session=what.own_group
+            )
+        began = start_time(popen.pid)
+        if began is not None:
+            state.record(pid=popen.pid, start=began, label=what.label, own_group=what.own_group)
+            # If it could not even start, whoever waits for it finds its output.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(opener, b"go\n")
+    finally:
+        os.close(opener)
     return Child(what.label, popen, log)
 
 
@@ -94,14 +93,15 @@ def await_ready(children: Iterable[Child]) -> None:
 
 
 def end(processes: Iterable[Process]) -> None:
-    """End exactly these processes, by SIGTERM and where that is not heeded by SIGKILL, and wait until they are gone."""
+    """End exactly these processes, by SIGTERM or else SIGKILL, and wait until they are gone."""
     open_fds = [(process, fd) for process in processes if (fd := _pidfd(process)) is not None]
     try:
         for number, patience_s in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)):
             for process, fd in open_fds:
                 _send(process, fd, number)
             deadline = time.monotonic() + patience_s
-            if all([_gone(fd, deadline) for _, fd in open_fds]):
+            open_fds_left = [fd for _, fd in open_fds if not _gone(fd, deadline)]
+            if not open_fds_left:
                 return
     finally:
         for _, fd in open_fds:
@@ -109,7 +109,7 @@ def end(processes: Iterable[Process]) -> None:
 
 
 def _pidfd(process: Process) -> int | None:
-    """Return a descriptor of this very process: opened first, compared after, so reuse of the pid cannot slip in."""
+    """Return a descriptor of this very process; opened first, compared after, so the pid cannot be another's."""
     try:
         fd = os.pidfd_open(process.pid)
     except OSError:
@@ -130,7 +130,7 @@ def _send(process: Process, fd: int, number: signal.Signals) -> None:
 
 
 def _gone(fd: int, deadline: float) -> bool:
-    """Wait for the end of a process; its pidfd becomes readable when it ends, also when nobody has reaped it."""
+    """Wait for the end of a process: then its pidfd becomes readable, reaped or not."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))

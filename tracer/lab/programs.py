@@ -29,8 +29,8 @@ def require(program: str) -> str:
 def argv(program: Program, directory: Path) -> list[str]:
     """Expand a step's program; `directory` is the lab's, from which its HTTP servers serve `www`.
 
-    `get ADDRESS PORT` is curl where it is installed, else a client of ours; the first word of any other program is
-    `ping` or a command of traffic.py.
+    `get ADDRESS PORT` is curl where it is installed, else a client of ours; the first word of any other
+    program is `ping` or a command of traffic.py.
     """
     first, *rest = program
     if first == "ping":
@@ -57,5 +57,6 @@ def argv(program: Program, directory: Path) -> list[str]:
 
 
 def _ours(*words: str) -> list[str]:
-    # -I -S: neither site-packages nor the environment, which would cost ten times the start of the script itself.
+    # -I -S: neither site-packages nor the environment, which would cost ten times the start of the script
+    # itself.
     return [sys.executable, "-I", "-S", str(_TRAFFIC), *words]

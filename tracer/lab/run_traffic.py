@@ -1,4 +1,6 @@
-"""Run the traffic of a lab that is up: `python -m tracer.lab.run_traffic NAME`, a command for `fibtrace trace --`."""
+"""Run the traffic of a lab that is up: `python -m tracer.lab.run_traffic NAME`, to be traced."""
+
+# ruff: noqa: T201 - a program of its own, and what it prints goes to stderr
 
 from __future__ import annotations
 

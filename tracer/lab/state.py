@@ -1,7 +1,8 @@
 """What a lab has made, written down before it is made, so that anybody can remove it afterwards.
 
-One directory per lab under /run/fibtrace-lab; `state.jsonl` in it is only ever appended to, a line per write, so that it
-can be read whenever the writer was killed. /run is emptied at boot, as namespaces and processes are.
+One directory per lab under /run/fibtrace-lab; `state.jsonl` in it is only ever appended to, a line per
+write, so that it can be read whenever the writer was killed. /run is emptied at boot, as namespaces and
+processes are.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class State:
         return Process(int(str(first["owner"])), int(str(first["start"]))) if first else None
 
     def stale(self) -> bool:
-        """Return whether this is what a killed process left: its owner is dead and it was not meant to stay."""
+        """Return whether a killed process left this: its owner is dead and it was not meant to stay."""
         owner = self.owner()
         if owner is None:
             return True
@@ -133,8 +134,8 @@ def existing() -> list[State]:
 def locked() -> Iterator[int]:
     """Hold the lock under which labs are made and removed; yields its descriptor.
 
-    The lock is on /run itself: a lock file of ours would be one more thing to leave behind. A child that inherits the
-    descriptor keeps the lock when we are killed, until it has ended.
+    The lock is on /run itself: a lock file of ours would be one more thing to leave behind. A child that
+    inherits the descriptor keeps the lock when we are killed, until it has ended.
     """
     descriptor = os.open(ROOT.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -15,7 +15,8 @@ CLIENT, SERVER = "10.1.0.2", "10.2.0.2"
 class Udp:
     """How datagrams are sent, and how each ends as its sender sees it.
 
-    `ends` is `answered`, `silent`, `icmp ERRNO` (an ICMP error comes back) or `ERRNO` (the send itself is refused).
+    `ends` is `answered`, `silent`, `icmp ERRNO` (an ICMP error comes back) or `ERRNO` (the send itself is
+    refused).
     """
 
     count: int = 5

@@ -1,7 +1,7 @@
 """What a lab is, as data: namespaces, links, services, traffic, and the paths the traffic must take.
 
-Nothing here touches the kernel. Texts of routes, rules and nexthops are those of iproute2, without the leading
-`ip route add` and so on.
+Nothing here touches the kernel. Texts of routes, rules and nexthops are those of iproute2, without the
+leading `ip route add` and so on.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Link:
 class Namespace:
     """One network namespace and everything configured in it.
 
-    `addresses` are (device, prefix) pairs; `sysctls` are (key below /proc/sys with dots, value) pairs, set after the
-    devices exist and before they come up; devices in keys are written with `/` as usual (`net.ipv4.conf.r0.rp_filter`).
+    `addresses` are (device, prefix) pairs; `sysctls` are (key, value) pairs as sysctl(8) writes them, set
+    after the devices exist and before they come up. Devices' names have no dots.
     """
 
     name: str
@@ -78,11 +78,12 @@ class Flow:
 class Hop:
     """What one namespace must do with the packet.
 
-    `rule` is the preference of the rule that decides and `table` the table that owns the winning route; both are None
-    where nothing is decided. `passed` are the lookups before it that must be seen besides misses in `local`.
-    `cached`: only the first packet (or none, for loopback) is decided here. `reason` is the name of the drop reason
-    without `SKB_DROP_REASON_`; `error` the errno a local sender gets, then there is no packet at all.
-    `flow` replaces the step's flow where the packet was changed (mark set by nft, address translated).
+    `rule` is the preference of the rule that decides and `table` the table that owns the winning route; both
+    are None where nothing is decided, or no rule led to a route. `passed` are the lookups before it that
+    must be seen besides misses. `cached`: not every packet is decided here, only the first ones or none.
+    `reason` is the name of the drop reason without `SKB_DROP_REASON_`; `error` the errno a local sender
+    gets: then there is no packet at all. `flow` is the packet as it is here, where it differs from the
+    step's flow or, in a reply, from its reverse.
     """
 
     netns: str
@@ -107,9 +108,9 @@ Path = tuple[Hop, ...]
 class Expect:
     """The paths of a step's packets.
 
-    Every packet takes one of `paths`, and each of them is taken by at least one. `replies` are paths of what comes back
-    because of them: the same protocol, or with `reply_icmp` ICMP errors. `copies` are paths of further copies (looped
-    broadcasts). `replies` left empty says nothing about them.
+    Every packet takes one of `paths`, and each of them is taken by at least one. `replies` are paths of what
+    comes back because of them: the same protocol, or with `reply_icmp` ICMP errors; left empty it says
+    nothing. `copies` are paths of further copies (looped broadcasts).
     """
 
     paths: tuple[Path, ...] = ()
@@ -122,9 +123,10 @@ class Expect:
 class Step:
     """One piece of traffic: a program run in a namespace.
 
-    `packets` is the exact number of packets of `flow` sent by the step (None for TCP). A `background` step is a server:
-    it is started, the next steps run when it says it is ready, and it is ended or awaited after the last step.
-    `reported` is what the program must print on its last line: the count of answers and errors it saw.
+    `packets` is the exact number of packets of `flow` sent by the step, or refused to its sender (None for
+    TCP). A `background` step is a server: the next steps run when it says it is ready, and it has ended by
+    itself after the last one. `reported` is what the program must print as its last line: how many answers
+    and errors it saw.
     """
 
     label: str

@@ -1,8 +1,10 @@
 """Senders and servers of the labs; a script on the standard library alone, so that it starts in milliseconds.
 
-Run by path (`python -I -S traffic.py udp-send ...`), never imported by the rest. A server prints `ready` when it can be
-talked to; a sender prints one line that says what it sent and what came back.
+Run by path (`python -I -S traffic.py udp-send ...`), never imported by the rest. A server prints `ready`
+when it can be talked to; a sender prints one line that says what it sent and what came back.
 """
+
+# ruff: noqa: T201 - a program of its own: printing is how it reports
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ DEADLINE_S = 3.0
 
 
 def _udp_socket(args: argparse.Namespace, offset: int) -> socket.socket:
-    """Return a UDP socket with every option of the command line applied, the marks and ports before the bind."""
+    """Return a UDP socket with every option of the command line applied."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     options: list[tuple[bool, int, int, int]] = [
         (args.mark != 0, socket.SOL_SOCKET, socket.SO_MARK, args.mark),
@@ -83,7 +85,7 @@ def _send_one(sock: socket.socket, args: argparse.Namespace, seen: Counter[str])
 
 
 def udp_send(args: argparse.Namespace) -> int:
-    """Send `count` datagrams from each of `sports` sockets; errors are counted, not fatal: some labs want them."""
+    """Send `count` datagrams from each of `sports` sockets; errors are counted: some labs want them."""
     seen: Counter[str] = Counter(sent=0)
     if args.uid:
         os.setuid(args.uid)
@@ -128,7 +130,7 @@ def udp_echo(args: argparse.Namespace) -> int:
 
 
 def tcp_server(args: argparse.Namespace) -> int:
-    """Accept connections one by one, send back what comes until the peer has finished, and end after `count`."""
+    """Accept connections one by one, send back what comes until the peer has finished; end after `count`."""
     with socket.create_server((args.address, args.port), backlog=8) as server:
         print("ready", flush=True)
         accepted = 0
@@ -178,7 +180,7 @@ def http_server(args: argparse.Namespace) -> int:
     from socketserver import TCPServer
 
     class Server(ThreadingHTTPServer):
-        """HTTPServer.server_bind asks the resolver for a name, which would be traffic of ours in the trace."""
+        """Without the name that HTTPServer.server_bind asks the resolver for: that would be traffic too."""
 
         def server_bind(self) -> None:
             TCPServer.server_bind(self)

@@ -80,7 +80,7 @@ def _uplink(name: str, number: int) -> Namespace:
 MULTIPATH = Lab(
     name="multipath",
     summary="client - router - two uplinks - server; an ECMP route, and a group of nexthop objects",
-    teaches="One route, two nexthops: the ports of a flow choose (fib_multipath_hash_policy 1), the same flow always the same.",
+    teaches="One route, two nexthops: the ports of a flow choose (fib_multipath_hash_policy 1).",
     namespaces=(
         client_namespace(),
         Namespace(
@@ -164,7 +164,7 @@ def _redirected() -> Expect:
 NAT = Lab(
     name="nat",
     summary="client - router with nftables - server; masquerade one way, DNAT the other",
-    teaches="Translation happens around the decision: DNAT before it, masquerade after it; the path goes on under other addresses.",
+    teaches="DNAT happens before the decision, masquerade after it; the path goes on under other addresses.",
     namespaces=(
         client_namespace(),
         Namespace(
