@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -33,3 +34,18 @@ def test_help_is_light(arguments):
     text, _, modules = done.stdout.partition("MODULES ")
     assert "Usage:" in text
     assert HEAVY & {name.split(".")[0] for name in modules.split()} == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["doctor", "--json"]], ids=" ".join)
+@pytest.mark.parametrize("closed", ["a pipe that nobody reads", "not there"])
+def test_closed_stdout_is_quiet(arguments, closed):
+    """Where nobody reads stdout, every command ends as it would have, and says nothing about it."""
+    command = [sys.executable, "-m", "tracer.cli.main", *arguments]
+    if closed == "not there":
+        command = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode in ({0, 3, 4} if "doctor" in arguments else {0})

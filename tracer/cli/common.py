@@ -9,6 +9,7 @@ import select
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec
 
 import typer
@@ -96,6 +97,13 @@ def _is_bug(error: OSError) -> bool:
         errno.EIO,
         errno.EFBIG,
     }
+
+
+def open_missing_streams() -> None:
+    """Give stdout and stderr somewhere to go where we were started without them (`>&-`)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - stays open as long as we run
 
 
 def _discard_stdout() -> None:

@@ -14,7 +14,10 @@ def convert(
     ],
     target: Annotated[str, typer.Argument(metavar="OUT", help="Suffix decides; -, -.csv, -.jsonl: stdout.")],
 ) -> None:
-    """Write a capture as csv, jsonl or parquet (by suffix); `-` is stdout."""
+    """Write a capture in another format, by suffix.
+
+    csv, jsonl or parquet; `-` is stdout.
+    """
     from tracer.outputs import convert as convert_capture
 
     convert_capture(source, target)

@@ -12,9 +12,10 @@ def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of the table.")] = False,
 ) -> int:
-    """Say what this kernel lets us do, which backend is chosen, what is missing, and the remedy.
+    """Say what this kernel lets us do, what is missing, and the remedy.
 
-    Exit code 0 if tracing is possible, 3 if a permission is missing, 4 if the kernel or a library is.
+    The last line names the backend that is chosen. Exit code 0 if tracing is possible, 3 if a permission is
+    missing, 4 if a library is or this kernel cannot.
     """
     from tracer.kernel import doctor as kernel_doctor
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Topologies of namespaces with real services, to try and to test with.",
+    help="Networks of namespaces with real services, to try and to learn with.",
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A lab: see `fibtrace lab list`.")]

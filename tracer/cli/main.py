@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from tracer.cli import lab
-from tracer.cli.common import command, end
+from tracer.cli.common import command, end, open_missing_streams, stdout_closed
 from tracer.cli.convert import convert
 from tracer.cli.doctor import doctor
 from tracer.cli.trace import trace
+from tracer.errors import Exit
 
 app = typer.Typer(
     name="fibtrace",
@@ -29,9 +30,12 @@ app.command()(command(doctor))
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        print(f"fibtrace {version('fibtrace')}")
+        try:
+            print(f"fibtrace {version('fibtrace')}")
+        except PackageNotFoundError:
+            print("fibtrace, run from its sources without being installed")
         raise typer.Exit
 
 
@@ -51,9 +55,12 @@ def fibtrace(
 
 def main() -> None:
     """Run the command line; what escapes a command (Ctrl-C while starting) ends it quietly too."""
+    open_missing_streams()
     try:
         app()
-    except SystemExit:
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError) and stdout_closed():
+            sys.exit(Exit.DONE)  # typer ends with 1 when nobody reads its help
         raise
     except BaseException as error:  # noqa: BLE001 - the last place that can turn it into a message
         sys.exit(end(error))

@@ -85,11 +85,13 @@ def as_table(found: list[Check], *, color: bool = False) -> str:
     """Return the table that a person reads: a line per check, the remedy beneath what is missing."""
     width = max(len(check.name) for check in found)
     lines: list[str] = []
+    said = ""
     for area, members in groupby(found, key=lambda check: check.area):
         lines.append(area)
         for check in members:
             lines.append(f"  {_mark(check, color=color)} {check.name:<{width}}  {check.detail}".rstrip())
-            if check.state != YES and check.remedy:
+            if check.state != YES and check.remedy not in {"", said}:
+                said = check.remedy
                 lines.append(f"      {'':<{width}} try: {check.remedy}")
     chosen = backend(found)
     lacking = ", ".join(check.name for check in found if check.bad)
