@@ -1,0 +1,135 @@
+"""Decisions ↔ packets: whose packet a decision was made for.
+
+Input: the packet being received in the same context. Output: the decision is made before the sk_buff exists, so the
+packet is the next one that leaves in the same context with a flow that fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracer.correlate.callers import Purpose
+from tracer.correlate.columns import Array, address_words, last_where, next_where
+from tracer.correlate.packets import decision_of_packet
+
+if TYPE_CHECKING:
+    from tracer.correlate.decisions import Decisions
+    from tracer.correlate.kinds import Kinds
+
+ETH_P_ARP = 0x0806
+
+
+@dataclass(slots=True)
+class Scene:
+    """A batch in context order: records, their context, and the packet of each sk_buff row (0: none).
+
+    `origin` marks the first row of a packet made on this host; `live` rows that belong to a packet.
+    """
+
+    records: Array
+    group: Array
+    packet: Array
+    origin: Array
+    kinds: Kinds
+
+
+def attach(scene: Scene, decisions: Decisions) -> Array:
+    """The packet of every row: lookups and socket rows get that of the packet they were made for, else 0."""
+    packet = scene.packet.copy()
+    receive = scene.records["kind"] == scene.kinds.RECEIVE
+    enclosing = last_where(receive, scene.group)
+    _inputs(scene, decisions, enclosing, packet)
+    if (decisions.in_list & decisions.first).any():
+        _lists(scene, decisions, receive, packet)
+    _checks(scene, decisions, enclosing, packet)
+    _outputs(scene, decisions, receive, packet)
+    _ready(scene, enclosing, packet)
+    _spread(decisions, packet)
+    return packet
+
+
+def _ends(records: Array) -> tuple[Array, Array]:
+    return address_words(records["saddr"])[0], address_words(records["daddr"])[0]
+
+
+def _inputs(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array) -> None:
+    """The packet being received, if it came in on the device of the flow key and shares an end (NAT changes one)."""
+    helper = (decisions.purpose == Purpose.OTHER) & decisions.of_packet
+    rows = np.flatnonzero(decisions.first & ((decisions.purpose == Purpose.INPUT) | helper) & (enclosing >= 0))
+    around = enclosing[rows]
+    key, outer = scene.records[rows], scene.records[around]
+    source, target = _ends(key)
+    packet_source, packet_target = _ends(outer)
+    shares_end = (source == packet_source) | (target == packet_target)
+    crosses = (target == packet_source) | (source == packet_target)
+    fits = np.where(helper[rows], shares_end | crosses, shares_end & (key["iif"] == outer["ifindex"]))
+    fits &= outer["ethertype"] != ETH_P_ARP
+    packet[rows[fits]] = scene.packet[around[fits]]
+
+
+def _lists(scene: Scene, decisions: Decisions, receive: Array, packet: Array) -> None:
+    """List receive announces all packets before it routes the first: decisions come in the packets' order."""
+    inputs = np.flatnonzero(decisions.first & decisions.in_list & (decisions.purpose == Purpose.INPUT))
+    source, target = _ends(scene.records)
+    taken: set[int] = set()
+    for row in inputs.tolist():
+        end = row - 1
+        while end >= 0 and not receive[end] and scene.group[end] == scene.group[row]:
+            end -= 1
+        start = end
+        while start > 0 and receive[start - 1] and scene.group[start - 1] == scene.group[row]:
+            start -= 1
+        for candidate in range(max(start, 0), end + 1):
+            if candidate not in taken and source[candidate] == source[row] and target[candidate] == target[row]:
+                taken.add(candidate)
+                packet[row] = scene.packet[candidate]
+                break
+
+
+def _checks(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array) -> None:
+    """A source check follows the input decision of its packet, ends swapped; after a hint it stands alone."""
+    is_input = decisions.first & (decisions.purpose == Purpose.INPUT)
+    before = last_where(is_input, scene.group)
+    rows = np.flatnonzero(decisions.first & (decisions.purpose == Purpose.SOURCE_CHECK))
+    source, target = _ends(scene.records)
+    decided = before[rows]
+    follows = (decided >= 0) & (decided > enclosing[rows]) & (source[decided] == target[rows])
+    around = enclosing[rows]
+    alone = ~follows & (around >= 0) & (source[around] == target[rows])
+    packet[rows[follows]] = packet[decided[follows]]
+    packet[rows[alone]] = scene.packet[around[alone]]
+
+
+def _outputs(scene: Scene, decisions: Decisions, receive: Array, packet: Array) -> None:
+    """The next packet that leaves in this context, unless something else was received or sent in between."""
+    leaves = (scene.records["kind"] == scene.kinds.XMIT) | (scene.records["kind"] == scene.kinds.QUEUE)
+    fence = receive | (leaves & (scene.packet != 0)) | scene.origin
+    following = next_where(fence, scene.group)
+    rows = np.flatnonzero(decisions.first & (decisions.purpose == Purpose.OUTPUT) & (following >= 0))
+    rows = rows[scene.origin[following[rows]]]
+    target = following[rows]
+    fits = decision_of_packet(scene.records[rows], scene.records[target])
+    netns, of_packet = scene.records["netns"][rows], scene.records["netns"][target]
+    fits &= (netns == 0) | (of_packet == 0) | (netns == of_packet)
+    packet[rows[fits]] = scene.packet[target[fits]]
+
+
+def _ready(scene: Scene, enclosing: Array, packet: Array) -> None:
+    """A socket told of data while a packet is received got that packet, if the local port (or protocol) agrees."""
+    records = scene.records
+    rows = np.flatnonzero((records["kind"] == scene.kinds.READY) & (enclosing >= 0))
+    around = enclosing[rows]
+    same_proto = records["proto"][rows] == records["proto"][around]
+    portless = records["dport"][around] == 0
+    fits = same_proto & (portless | (records["sport"][rows] == records["dport"][around]))
+    packet[rows[fits]] = scene.packet[around[fits]]
+
+
+def _spread(decisions: Decisions, packet: Array) -> None:
+    """All lookups of a decision belong where its first one does."""
+    starts = np.flatnonzero(decisions.first)
+    rows = np.flatnonzero(decisions.number)
+    packet[rows] = packet[starts[decisions.number[rows] - 1]]

@@ -1,0 +1,94 @@
+"""Whose lookup it is, read from the kernel stack of the caller (docs: kernel call chains, net/ipv4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Purpose(IntEnum):
+    """Why a decision was made; the first four are of packets, the rest is not."""
+
+    UNKNOWN = 0
+    INPUT = 1
+    OUTPUT = 2
+    SOURCE_CHECK = 3
+    QUERY = 4
+    OTHER = 5
+
+
+PURPOSE_NAMES = {
+    Purpose.UNKNOWN: "",
+    Purpose.INPUT: "input",
+    Purpose.OUTPUT: "output",
+    Purpose.SOURCE_CHECK: "source-check",
+    Purpose.QUERY: "query",
+    Purpose.OTHER: "other",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a stack says: the purpose, the function that asked, and traits of the way there."""
+
+    purpose: Purpose
+    name: str
+    in_list: bool = False
+    of_packet: bool = False
+
+
+UNKNOWN_CALLER = Caller(Purpose.UNKNOWN, "")
+
+_PLUMBING = frozenset({"fib_table_lookup", "fib4_rule_action", "fib_rules_lookup", "__fib_lookup"})
+_OWNERS = {
+    "ip_route_input_slow": Purpose.INPUT,
+    "__fib_validate_source": Purpose.SOURCE_CHECK,
+    "fib_validate_source": Purpose.SOURCE_CHECK,
+    "ip_route_output_key_hash_rcu": Purpose.OUTPUT,
+    "nl_fib_lookup": Purpose.QUERY,
+    "bpf_ipv4_fib_lookup": Purpose.QUERY,
+}
+_OUTPUT_WAY = frozenset({"ip_route_output_key_hash_rcu", "ip_route_output_key_hash", "ip_route_output_flow"})
+_QUERY = "inet_rtm_getroute"
+_NOT_OF_THE_PACKET = frozenset({"arp_process", "icmp_route_lookup", "ip_expire"})
+_INTERRUPTED = ("handle_softirqs", "__do_softirq", "do_softirq", "asm_", "net_rx_action")
+_LIST = frozenset({"ip_sublist_rcv", "ip_list_rcv"})
+_PACKET_HELPERS = frozenset({"nft_fib4_eval", "rpfilter_lookup_reverse"})
+
+
+def classify(stack: tuple[str, ...]) -> Caller:
+    """The caller of a lookup from its stack, innermost first. An empty stack says nothing."""
+    frames = [frame.split(".")[0] for frame in _own_part(stack)]
+    while frames and (frames[0] in _PLUMBING or frames[0].startswith(("bpf_", "__bpf", "trace_", "__traceiter"))):
+        if frames[0] == "bpf_ipv4_fib_lookup":
+            break
+        frames.pop(0)
+    if not frames:
+        return UNKNOWN_CALLER
+    owner = frames[0]
+    purpose = _OWNERS.get(owner, Purpose.OTHER)
+    if purpose is Purpose.OTHER:
+        return Caller(purpose, _asker(frames), of_packet=owner in _PACKET_HELPERS)
+    if _QUERY in frames:
+        return Caller(Purpose.QUERY, _QUERY)
+    if purpose is Purpose.OUTPUT:
+        return Caller(purpose, next((f for f in frames if f not in _OUTPUT_WAY), owner), of_packet=True)
+    foreign = next((frame for frame in frames if frame in _NOT_OF_THE_PACKET), None)
+    if foreign:
+        return Caller(Purpose.OTHER, foreign)
+    return Caller(purpose, owner, in_list=any(frame in _LIST for frame in frames), of_packet=True)
+
+
+def _own_part(stack: tuple[str, ...]) -> tuple[str, ...]:
+    """Frames up to the interrupt: what is below belongs to the interrupted task."""
+    for index, frame in enumerate(stack):
+        if index and frame.startswith(_INTERRUPTED):
+            return stack[:index]
+    return stack
+
+
+def _asker(frames: list[str]) -> str:
+    """For a helper that many call, the function that asked it."""
+    if frames[0] in {"__inet_dev_addr_type", "inet_addr_type", "__ip_dev_find", "inet_dev_addr_type"} and len(frames) > 1:
+        return frames[1]
+    return frames[0]

@@ -1,0 +1,82 @@
+"""Small columnar tools: grouping, ordering and filling, each linear in the number of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Array = np.ndarray[Any, Any]
+
+_RADIX_BITS = 16
+
+
+def codes_of(keys: Array) -> tuple[Array, Array]:
+    """Number the distinct keys in order of appearance: (code of each row, distinct keys)."""
+    codes, distinct = pd.factorize(keys)
+    return codes.astype(np.int64, copy=False), np.asarray(distinct)
+
+
+def order_by(numbers: Array) -> Array:
+    """Stable order of rows by small non-negative numbers (radix: the rows of one number keep their order)."""
+    if len(numbers) == 0:
+        return np.zeros(0, np.int64)
+    order = np.argsort((numbers & 0xFFFF).astype(np.uint16), kind="stable")
+    high = numbers >> _RADIX_BITS
+    while high.any():
+        order = order[np.argsort((high[order] & 0xFFFF).astype(np.uint16), kind="stable")]
+        high = high >> _RADIX_BITS
+    return order
+
+
+def last_where(mark: Array, group: Array) -> Array:
+    """For each row the index of the last marked row at or before it in the same group, -1 where there is none.
+
+    `group` must be the same in neighbouring rows of one group (rows are sorted by group).
+    """
+    positions = np.where(mark, np.arange(len(mark)), -1)
+    last = np.maximum.accumulate(positions) if len(positions) else positions
+    inside = last >= 0
+    inside[inside] = group[last[inside]] == group[inside]
+    return np.where(inside, last, -1)
+
+
+def next_where(mark: Array, group: Array) -> Array:
+    """For each row the index of the first marked row at or after it in the same group, -1 where there is none."""
+    flipped = last_where(mark[::-1], group[::-1])[::-1]
+    return np.where(flipped >= 0, len(mark) - 1 - flipped, -1)
+
+
+def changed(*columns: Array) -> Array:
+    """Whether a row differs from the one before it in any of the columns; the first row does."""
+    result = np.ones(len(columns[0]), bool)
+    if len(result):
+        result[1:] = False
+        for column in columns:
+            result[1:] |= column[1:] != column[:-1]
+    return result
+
+
+def shifted(column: Array) -> Array:
+    """The value of the row before; the first row gets its own."""
+    return np.concatenate((column[:1], column[:-1]))
+
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def hash_rows(*columns: Array) -> Array:
+    """A 64-bit hash of each row over integer columns; wraps by design."""
+    result = np.full(len(columns[0]), np.uint64(0xCBF29CE484222325))
+    with np.errstate(over="ignore"):
+        for column in columns:
+            result = (result ^ column.astype(np.uint64)) * _MIX
+            result ^= result >> np.uint64(29)
+    return result
+
+
+def address_words(addresses: Array) -> tuple[Array, Array]:
+    """The two 64-bit halves of 16-byte addresses: equal halves are equal addresses."""
+    words = np.ascontiguousarray(addresses).view("<u8")
+    return words[:, 0], words[:, 1]

@@ -1,0 +1,149 @@
+"""Lookups → decisions: which searches of tables belong together, and what the decision was for.
+
+Works on records in context order (`Batch`): neighbours of one context are neighbours in its time.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracer.correlate.callers import Caller, Purpose
+from tracer.correlate.columns import Array, address_words, changed, last_where, shifted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tracer.correlate.kinds import Kinds
+
+SCOPE_LINK = 253
+LOOPBACK_IFINDEX = 1
+HINT_TASK_NETNS = 1
+
+
+@dataclass(slots=True)
+class Decisions:
+    """Columns of one batch, one entry per row: 0 or UNKNOWN where the row is no lookup.
+
+    `number` counts the decisions of the batch from 1; `first` and `last` mark their ends.
+    """
+
+    number: Array
+    first: Array
+    last: Array
+    purpose: Array
+    caller: Array
+    in_list: Array
+    of_packet: Array
+
+
+def decide(records: Array, group: Array, kinds: Kinds, callers: Mapping[int, tuple[int, Caller]], suppressing: Array) -> Decisions:
+    """Group the lookups of `records` (sorted by `group`, the context, then time) into decisions.
+
+    `callers` maps a stack id to (number of the caller, Caller); `suppressing` holds netns << 32 | table of the
+    tables that a rule with suppress_prefixlength or suppress_ifgroup names: a hit there may not end the walk.
+    """
+    lookup = records["kind"] == kinds.LOOKUP
+    first = lookup & ~_continues(records, group, lookup, suppressing)
+    number = np.where(lookup, np.cumsum(first), 0)
+    last = np.zeros(len(records), bool)
+    if len(records):
+        last[:-1] = lookup[:-1] & (number[:-1] != number[1:])
+        last[-1] = lookup[-1]
+    purpose, caller, in_list, of_packet = _by_stack(records, lookup, callers)
+    unknown = lookup & (purpose == Purpose.UNKNOWN)
+    if unknown.any():
+        shape = _by_shape(records, group, lookup, first)
+        purpose = np.where(unknown, shape, purpose)
+        of_packet = of_packet | (unknown & (shape <= Purpose.SOURCE_CHECK))
+    starts = np.flatnonzero(first)
+    spread = starts[np.maximum(number - 1, 0)] if len(starts) else np.zeros(len(records), np.int64)
+    keep = lookup if len(starts) else np.zeros(len(records), bool)
+    return Decisions(
+        number,
+        first,
+        last,
+        np.where(keep, purpose[spread], 0),
+        np.where(keep, caller[spread], 0),
+        keep & in_list[spread],
+        keep & of_packet[spread],
+    )
+
+
+def fill_netns(records: Array, group: Array, decisions: Decisions, kinds: Kinds) -> None:
+    """Give lookups that named no device the namespace of their decision's hit, else of the packet being received.
+
+    The current task's namespace, the last resort, is never used in softirq (the probe leaves it out there).
+    """
+    rows = np.flatnonzero(decisions.number)
+    if not len(rows):
+        return
+    starts = np.flatnonzero(decisions.first[rows])
+    certain = np.where(records["hints"][rows] & HINT_TASK_NETNS, 0, records["netns"][rows])
+    of_decision = np.maximum.reduceat(certain, starts)[decisions.number[rows] - 1]
+    enclosing = last_where(records["kind"] == kinds.RECEIVE, group)[rows]
+    softirq = (records["context_kind"][rows] != 0) & (enclosing >= 0)
+    of_packet = np.where(softirq, records["netns"][enclosing], records["netns"][rows])
+    records["netns"][rows] = np.where(of_decision != 0, of_decision, of_packet)
+
+
+def _continues(records: Array, group: Array, lookup: Array, suppressing: Array) -> Array:
+    """Whether a lookup goes on with the walk of the row before it (fib_rules_lookup goes on after -EAGAIN)."""
+    saddr, saddr_low = address_words(records["saddr"])
+    daddr, daddr_low = address_words(records["daddr"])
+    other_key = changed(
+        group, records["flow"], saddr, saddr_low, daddr, daddr_low, records["iif"], records["oif"], records["mark"], records["proto"]
+    )
+    error, netns = shifted(records["error"]), shifted(records["netns"])
+    walked = shifted(records["walked_table"])
+    open_walk = error == -errno.EAGAIN
+    if len(suppressing):
+        pair = netns.astype(np.uint64) << np.uint64(32) | walked.astype(np.uint64)
+        open_walk |= (error == 0) & np.isin(pair, suppressing)
+    before = shifted(lookup)
+    if len(before):
+        before[0] = False
+    goes_on: Array = lookup & before & ~other_key & open_walk
+    return goes_on & ~_restarts(records, lookup, goes_on)
+
+
+def _restarts(records: Array, lookup: Array, goes_on: Array) -> Array:
+    """A walk never searches its first table again: where it seems to, another decision with the same key began."""
+    starts = np.where(lookup & ~goes_on, np.arange(len(records)), 0)
+    start = np.maximum.accumulate(starts) if len(starts) else starts
+    restarted: Array = goes_on & (records["walked_table"] == records["walked_table"][start])
+    return restarted
+
+
+def _by_stack(records: Array, lookup: Array, callers: Mapping[int, tuple[int, Caller]]) -> tuple[Array, Array, Array, Array]:
+    """Purpose, caller number and traits from the stack, where it agrees with the shape of the flow key."""
+    size = max(callers, default=-1) + 2
+    table = np.zeros((4, size), np.int64)
+    for stack, (number, caller) in callers.items():
+        table[:, stack] = (caller.purpose, number, caller.in_list, caller.of_packet)
+    stack_ids = np.where(lookup & (records["stack"] >= 0) & (records["stack"] < size - 1), records["stack"], size - 1)
+    purpose, caller_number, in_list, of_packet = table[:, stack_ids]
+    from_device = records["iif"] > LOOPBACK_IFINDEX
+    contradiction = ((purpose == Purpose.INPUT) & ~from_device) | ((purpose == Purpose.OUTPUT) & from_device)
+    ok = ~contradiction
+    return purpose * ok, caller_number * ok, (in_list * ok).astype(bool), (of_packet * ok).astype(bool)
+
+
+def _by_shape(records: Array, group: Array, lookup: Array, first: Array) -> Array:
+    """Purpose from the flow key alone, for want of a stack (the tracepoint backend with --stacks none)."""
+    iif, scope = records["iif"], records["flow_scope"]
+    saddr, _ = address_words(records["saddr"])
+    daddr, _ = address_words(records["daddr"])
+    from_device = iif > LOOPBACK_IFINDEX
+    before = shifted(last_where(first & from_device, group))
+    before = np.where((before >= 0) & (group[before] == group), before, -1)
+    swapped = (before >= 0) & (saddr[before] == daddr) & (daddr[before] == saddr)
+    swapped |= from_device & (records["oif"] != 0)
+    purpose = np.where(from_device, Purpose.INPUT, Purpose.OUTPUT)
+    purpose = np.where(swapped & (records["context_kind"] != 0), Purpose.SOURCE_CHECK, purpose)
+    no_key = (iif == 0) & (records["oif"] == 0) & (saddr == 0)
+    purpose = np.where(no_key | (scope == SCOPE_LINK), Purpose.OTHER, purpose)
+    return np.where(lookup, purpose, Purpose.UNKNOWN)

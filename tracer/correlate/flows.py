@@ -1,0 +1,54 @@
+"""Where no lookup happens: which earlier packet of the same flow was the one that was looked up."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracer.correlate.columns import Array, address_words, hash_rows
+
+BEFORE_THE_TRACE = -1
+_LIMIT = 200_000
+
+
+def flow_keys(records: Array, netns: Array) -> Array:
+    """One number for namespace, both ends, protocol and ports: equal numbers are one direction of one flow there."""
+    source, source_low = address_words(records["saddr"])
+    target, target_low = address_words(records["daddr"])
+    return hash_rows(netns, source, source_low, target, target_low, records["proto"], records["sport"], records["dport"])
+
+
+class Decided:
+    """Remembers, by flow, the last packet that had a decision of its own."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}
+
+    def resolve(self, keys: Array, packets: Array, has_decision: Array) -> Array:
+        """For each row (in time order) without a decision the packet that decided its flow, BEFORE_THE_TRACE if
+        none is known, 0 for rows that have a decision; then remembers those that do.
+        """
+        order = np.argsort(keys, kind="stable")
+        sorted_keys, decided = keys[order], has_decision[order]
+        starts = np.ones(len(keys), bool)
+        starts[1:] = sorted_keys[1:] != sorted_keys[:-1]
+        rows = np.arange(len(keys))
+        run = np.maximum.accumulate(np.where(starts, rows, 0)) if len(keys) else rows
+        last = np.maximum.accumulate(np.where(decided, rows, -1)) if len(keys) else rows
+        known = last >= run
+        result = np.where(known, packets[order][last], BEFORE_THE_TRACE)
+        for row in np.flatnonzero(~known & ~decided).tolist():
+            result[row] = self._last.get(int(sorted_keys[row]), BEFORE_THE_TRACE)
+        result[decided] = 0
+        self._remember(sorted_keys, packets[order], last, known)
+        found = np.empty(len(keys), np.int64)
+        found[order] = result
+        return found
+
+    def _remember(self, keys: Array, packets: Array, last: Array, known: Array) -> None:
+        ends = np.ones(len(keys), bool)
+        ends[:-1] = keys[1:] != keys[:-1]
+        rows = np.flatnonzero(ends & known)
+        self._last.update(zip(keys[rows].tolist(), packets[last[rows]].tolist(), strict=True))
+        if len(self._last) > _LIMIT:
+            for key in list(self._last)[: _LIMIT // 2]:
+                del self._last[key]

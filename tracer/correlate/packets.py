@@ -1,0 +1,89 @@
+"""sk_buff events → packets: one packet keeps its sk_buff across devices and namespaces, but the kernel reuses the
+address of a freed one within microseconds, and TCP and UDP free theirs without an event. So the lives of an address are
+told apart by what may follow what.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracer.correlate.columns import Array, address_words, shifted
+
+if TYPE_CHECKING:
+    from tracer.correlate.kinds import Kinds
+
+BRIDGE_NS = 1_000_000
+"""A packet that a bridge or VLAN device hands on is seen again within this time, in nanoseconds."""
+LOOPBACK_IFINDEX = 1
+TCP, UDP = 6, 17
+
+
+def goes_on(records: Array, kinds: Kinds) -> Array:
+    """Whether each row is the same packet as the row before it.
+
+    `records` are rows with an sk_buff, sorted by its address, then time.
+    """
+    kind, before = records["kind"], shifted(records["kind"])
+    same = _Same(records)
+    device_out = (kind == kinds.XMIT) | (kind == kinds.QUEUE)
+    was_out = (before == kinds.XMIT) | (before == kinds.QUEUE)
+    was_in = before == kinds.RECEIVE
+    was_end = (before == kinds.DROP) | (before == kinds.CONSUME)
+    received = (kind == kinds.RECEIVE) & (
+        (was_out & same.flow & same.ttl) | (was_in & same.flow & same.ttl & same.netns & ~same.device & same.soon)
+    )
+    # Forwarding takes one from the TTL; a bridge leaves it and changes the device.
+    forwarded = was_in & same.netns & same.identity & (same.hop_less | (same.ttl & same.flow & ~same.device))
+    forwarded &= shifted(records["ifindex"]) != LOOPBACK_IFINDEX
+    stacked = (before == kinds.XMIT) & same.netns & same.flow & same.ttl & ~same.device & same.soon
+    dequeued = (before == kinds.QUEUE) & same.netns & same.identity & same.device
+    sent = device_out & (forwarded | stacked | dequeued)
+    ended = ((kind == kinds.DROP) | (kind == kinds.CONSUME) | (kind == kinds.COPY)) & same.identity & ~was_end
+    result: Array = same.sk_buff & (received | sent | ended)
+    return result
+
+
+class _Same:
+    """Comparisons of each row with the one before it."""
+
+    def __init__(self, records: Array) -> None:
+        def equal(name: str) -> Array:
+            result: Array = records[name] == shifted(records[name])
+            return result
+
+        self.sk_buff = equal("skb")
+        if len(records):
+            self.sk_buff[0] = False
+        self.netns = equal("netns")
+        self.device = equal("ifindex")
+        self.ttl = equal("ttl")
+        self.hop_less = records["ttl"] == shifted(records["ttl"]) - np.uint8(1)
+        self.identity = equal("family") & equal("proto") & equal("ip_id")
+        self.flow = self.identity & equal("sport") & equal("dport")
+        for end in ("saddr", "daddr"):
+            for half in address_words(records[end]):
+                self.flow &= half == shifted(half)
+        self.soon = records["ts_ns"] - shifted(records["ts_ns"]) < BRIDGE_NS
+
+
+def decision_of_packet(decision: Array, packet: Array) -> Array:
+    """Whether the flow key of a lookup row fits a packet row that follows it: unknown parts (zero) fit anything.
+
+    NAT may have changed one end since (DNAT the destination, masquerading the source).
+    """
+    source, _ = address_words(decision["saddr"])
+    target, _ = address_words(decision["daddr"])
+    packet_source, _ = address_words(packet["saddr"])
+    packet_target, _ = address_words(packet["daddr"])
+    proto = (decision["proto"] == 0) | (decision["proto"] == packet["proto"])
+    sport = (decision["sport"] == 0) | (decision["sport"] == packet["sport"])
+    dport = (decision["dport"] == 0) | (decision["dport"] == packet["dport"])
+    same_sport = (decision["sport"] != 0) & (decision["sport"] == packet["sport"])
+    fits_source = (source == 0) | (source == packet_source)
+    direct = (target == packet_target) & dport & sport & fits_source
+    source_changed = (target == packet_target) & dport & same_sport
+    target_changed = (source != 0) & (source == packet_source) & same_sport
+    result: Array = proto & (direct | source_changed | target_changed)
+    return result

@@ -1,0 +1,307 @@
+"""Records → paths, batch by batch. Pure: time is that of the records, so a replay gives the same answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracer.correlate.attach import Scene, attach
+from tracer.correlate.callers import Purpose
+from tracer.correlate.columns import Array, codes_of, last_where, order_by, shifted
+from tracer.correlate.decisions import Decisions, decide, fill_netns
+from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, flow_keys
+from tracer.correlate.lost import Gaps
+from tracer.correlate.packets import decision_of_packet, goes_on
+from tracer.correlate.verdicts import Steps, Via, build_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tracer.correlate.callers import Caller
+    from tracer.correlate.kinds import Kinds
+
+_NOTES = np.dtype(
+    [
+        ("packet", "<i8"),  # number of the packet, negative: a decision that belongs to none (yet)
+        ("decision", "<i8"),  # number of the decision, over the whole run
+        ("ref", "<i8"),  # packet whose decision this one used
+        ("caller", "<i4"),  # number of the caller, 0 unknown
+        ("purpose", "u1"),  # Purpose
+        ("via", "u1"),  # Via: why this packet needed no lookup
+        ("last", "?"),  # last lookup of its decision
+        ("origin", "?"),  # first row of a packet made on this host
+    ]
+)
+
+
+_MANY_HELD = 300_000
+"""Records held back beyond which decisions without a packet no longer wait for one: memory stays flat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what may still come, in nanoseconds of event time."""
+
+    settle_ns: int = 10_000_000
+    finish_ns: int = 40_000_000
+    pending_ns: int = 3_200_000_000
+
+
+@dataclass(slots=True)
+class Context:
+    """What correlation is told from outside: callers by stack id, tables whose hits may be suppressed, reasons of
+    drops that only empty a socket's queue.
+    """
+
+    callers: Mapping[int, tuple[int, Caller]] = field(default_factory=dict)
+    suppressing: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
+    purges: frozenset[int] = frozenset()
+
+
+class Correlator:
+    """Feed batches of records; each call returns the steps of the paths that are finished."""
+
+    def __init__(self, kinds: Kinds, record: np.dtype[np.void], patience: Patience | None = None) -> None:
+        self.kinds = kinds
+        self.gaps = Gaps()
+        self.owners: dict[int, tuple[int, str]] = {}
+        self.packets = 0
+        self._patience = patience or Patience()
+        self._decisions = 0
+        self._tail = np.zeros(0, record)
+        self._held = np.zeros(0, record)
+        self._notes = np.zeros(0, _NOTES)
+        self._sent, self._received = Decided(), Decided()
+
+    @property
+    def held(self) -> int:
+        """Records that wait for the rest of their paths."""
+        return len(self._held) + len(self._tail)
+
+    def feed(self, records: Array, horizon_ns: int, context: Context, final: bool = False) -> Steps:
+        """Take a batch; `horizon_ns` is the time up to which all records have come. `final` finishes everything."""
+        if len(records):
+            self.gaps.note(records)
+            self._learn_owners(records)
+        batch = np.concatenate((self._tail, records)) if len(self._tail) else records
+        batch = batch[np.argsort(batch["ts_ns"], kind="stable")]
+        used = (batch["kind"] < self.kinds.STATE) | (batch["kind"] == self.kinds.READY)
+        batch = batch if used.all() else batch[used]
+        codes, _ = codes_of(batch["context"])
+        order = order_by(codes)
+        batch, group = batch[order], codes[order]
+        wait = np.zeros(len(batch), bool) if final else self._unsettled(batch, group, horizon_ns)
+        self._tail = batch[wait]
+        if wait.any():
+            batch, group = batch[~wait], group[~wait]
+        if len(batch):
+            self._settle(batch, group, context)
+        return self._finish(horizon_ns, context, final)
+
+    def _learn_owners(self, records: Array) -> None:
+        """Who uses a socket: seen in system calls only."""
+        told = (records["kind"] == self.kinds.OWNER) | (records["kind"] == self.kinds.STATE)
+        told &= (records["context_kind"] == 0) & (records["pid"] != 0)
+        for row in records[told]:
+            comm = bytes(row["comm"]).split(b"\0")[0].decode(errors="replace")
+            self.owners[int(row["sock"])] = (int(row["pid"]), comm)
+
+    def _unsettled(self, batch: Array, group: Array, horizon_ns: int) -> Array:
+        """Rows at the end of each context that may go on in the next batch: all since a packet was last received or
+        sent there, while that is fresh.
+        """
+        kind = batch["kind"]
+        receive = kind == self.kinds.RECEIVE
+        run = receive & ~(shifted(receive) & (shifted(group) == group))
+        if len(run):
+            run[0] = receive[0]
+        sent = shifted((kind == self.kinds.XMIT) | (kind == self.kinds.QUEUE)) & (shifted(group) == group)
+        has_receive = np.zeros(int(group.max(initial=-1)) + 1, bool)
+        has_receive[group[receive]] = True
+        edge = np.ones(len(group), bool)
+        edge[1:] = group[1:] != group[:-1]
+        anchor = last_where(np.where(has_receive[group], run, sent) | edge, group)
+        ends = np.ones(len(group), bool)
+        ends[:-1] = edge[1:]
+        last_anchor = np.zeros(len(has_receive), np.int64)
+        last_anchor[group[ends]] = anchor[ends]
+        ts_ns = batch["ts_ns"].astype(np.int64)
+        fresh = ts_ns > horizon_ns - self._patience.settle_ns
+        start = last_anchor[group]
+        waits = (np.arange(len(group)) >= start) & fresh[start]
+        waits |= (kind == self.kinds.LOOKUP) & fresh & _ends_in_walk(batch, group, ends)
+        # One cut in time for all contexts: what a packet met elsewhere must not be settled before what it met first.
+        cut = ts_ns[waits].min(initial=np.iinfo(np.int64).max)
+        result: Array = ts_ns >= cut
+        return result
+
+    def _settle(self, batch: Array, group: Array, context: Context) -> None:
+        decisions = decide(batch, group, self.kinds, context.callers, context.suppressing)
+        fill_netns(batch, group, decisions, self.kinds)
+        packet, origin = self._packets(batch, group, decisions)
+        scene = Scene(batch, group, packet, origin, self.kinds)
+        notes = np.zeros(len(batch), _NOTES)
+        notes["packet"] = attach(scene, decisions)
+        notes["origin"] = origin
+        notes["caller"], notes["purpose"], notes["last"] = decisions.caller, decisions.purpose, decisions.last
+        notes["decision"] = np.where(decisions.number > 0, decisions.number + self._decisions, 0)
+        self._decisions += int(decisions.number.max(initial=0))
+        alone = (decisions.number > 0) & (notes["packet"] == 0)
+        notes["packet"][alone] = -notes["decision"][alone]
+        self._take_pending(batch, notes)
+        self._name_cached(batch, notes, decisions)
+        self._drop_false_origins(batch, notes, context)
+        keep = notes["packet"] != 0
+        order = np.argsort(batch["ts_ns"][keep], kind="stable")
+        self._held = np.concatenate((self._held, batch[keep][order]))
+        self._notes = np.concatenate((self._notes, notes[keep][order]))
+
+    def _packets(self, batch: Array, group: Array, decisions: Decisions) -> tuple[Array, Array]:
+        """The packet of each sk_buff row, and which rows are the first of a packet made here."""
+        kinds = self.kinds
+        rows = np.flatnonzero((batch["skb"] != 0) & (batch["family"] != 0))
+        old = self._last_of_open_packets()
+        joined = np.concatenate((self._held[old], batch[rows]))
+        codes, _ = codes_of(joined["skb"])
+        by_time = np.concatenate((np.arange(len(old)), len(old) + np.argsort(batch["ts_ns"][rows], kind="stable")))
+        order = by_time[order_by(codes[by_time])]
+        line = joined[order]
+        new = ~goes_on(line, kinds)
+        ends = (line["kind"] == kinds.DROP) | (line["kind"] == kinds.CONSUME) | (line["kind"] == kinds.COPY)
+        is_old = order < len(old)
+        numbers = np.zeros(len(line), np.int64)
+        numbers[is_old] = self._notes["packet"][old][order[is_old]]
+        may_start = new & ~is_old & (~ends | (line["kind"] == kinds.DROP))
+        starts = np.flatnonzero(may_start)
+        rank = np.argsort(line["ts_ns"][starts], kind="stable")
+        numbers[starts[rank]] = self.packets + 1 + np.arange(len(starts))
+        self.packets += len(starts)
+        head = np.maximum.accumulate(np.where(new | is_old, np.arange(len(line)), 0)) if len(line) else order
+        numbers = numbers[head]
+        packet, origin = np.zeros(len(batch), np.int64), np.zeros(len(batch), bool)
+        fresh = ~is_old
+        packet[rows[order[fresh] - len(old)]] = numbers[fresh]
+        first = may_start & (line["kind"] != kinds.RECEIVE)
+        origin[rows[order[first] - len(old)]] = True
+        return packet, origin
+
+    def _last_of_open_packets(self) -> Array:
+        """Row of the last sk_buff record of every packet that is still open."""
+        rows = np.flatnonzero((self._notes["packet"] > 0) & (self._held["skb"] != 0))
+        packet = self._notes["packet"][rows]
+        _, back = np.unique(packet[::-1], return_index=True)
+        return rows[len(rows) - 1 - back] if len(rows) else rows
+
+    def _take_pending(self, batch: Array, notes: Array) -> None:
+        """A packet that waited (for address resolution) leaves in another context than it was routed in: it is
+        tied to the last decision with its flow that no packet has taken.
+        """
+        pending = np.flatnonzero((self._notes["packet"] < 0) & (self._notes["purpose"] == Purpose.OUTPUT) & self._notes["last"])
+        here = np.flatnonzero((notes["packet"] < 0) & (notes["purpose"] == Purpose.OUTPUT) & notes["last"])
+        if not len(pending) + len(here):
+            return
+        decided = set(notes["packet"][(notes["purpose"] == Purpose.OUTPUT) & (notes["packet"] > 0)].tolist())
+        waiting = [r for r in np.flatnonzero(notes["origin"]).tolist() if int(notes["packet"][r]) not in decided]
+        taken: set[tuple[bool, int]] = set()
+        for row in sorted(waiting, key=lambda r: int(batch["ts_ns"][r])):
+            packet = batch[row : row + 1]
+            for rows, source, target in ((here, batch, notes), (pending, self._held, self._notes)):
+                fits = decision_of_packet(source[rows], packet)
+                fits &= (source["ts_ns"][rows] < packet["ts_ns"]) & (source["netns"][rows] == packet["netns"]) & (target["packet"][rows] < 0)
+                fits &= source["error"][rows] == 0
+                for choice in rows[fits].tolist():
+                    target["packet"][target["decision"] == target["decision"][choice]] = notes["packet"][row]
+                if fits.any():
+                    taken.add((target is notes, row))
+                    break
+
+    def _name_cached(self, batch: Array, notes: Array, decisions: Decisions) -> None:
+        """Why a packet needed no lookup, and which packet's decision it used."""
+        kinds = self.kinds
+        self._resolve(batch, notes, notes["origin"], self._sent, Purpose.OUTPUT, Via.SOCKET)
+        received = (batch["kind"] == kinds.RECEIVE) & (notes["packet"] > 0)
+        self._resolve(batch, notes, received, self._received, Purpose.INPUT, Via.EARLY_DEMUX)
+
+    def _resolve(self, batch: Array, notes: Array, rows_mask: Array, decided: Decided, purpose: Purpose, via: Via) -> None:
+        rows = np.flatnonzero(rows_mask)
+        if not len(rows):
+            return
+        rows = rows[np.argsort(batch["ts_ns"][rows], kind="stable")]
+        netns = batch["netns"][rows]
+        pair = (notes["purpose"] == purpose) & (notes["packet"] > 0)
+        with_decision = _packet_and_netns(notes["packet"][pair], batch["netns"][pair], purpose)
+        earlier = (self._notes["purpose"] == purpose) & (self._notes["packet"] > 0)
+        held = _packet_and_netns(self._notes["packet"][earlier], self._held["netns"][earlier], purpose)
+        mine = _packet_and_netns(notes["packet"][rows], netns, purpose)
+        has = np.isin(mine, with_decision) | np.isin(mine, held)
+        ref = decided.resolve(flow_keys(batch[rows], netns), notes["packet"][rows], has)
+        notes["via"][rows] = np.where(has, 0, via)
+        notes["ref"][rows] = ref
+
+    def _drop_false_origins(self, batch: Array, notes: Array, context: Context) -> None:
+        """A drop as the first sight of a packet is a path only if a decision or a known flow of a socket explains it;
+        else it is a socket's queue being emptied, or a packet from before the trace.
+        """
+        rows = np.flatnonzero(notes["origin"] & (batch["kind"] == self.kinds.DROP))
+        for row in rows.tolist():
+            explained = notes["via"][row] == 0 or (notes["ref"][row] > 0 and batch["sock"][row] != 0)
+            if not explained or int(batch["error"][row]) in context.purges:
+                notes["packet"][notes["packet"] == notes["packet"][row]] = 0
+
+    def _finish(self, horizon_ns: int, context: Context, final: bool) -> Steps:
+        """Take out the paths to which nothing more can come."""
+        codes, packets = codes_of(self._notes["packet"])
+        order = order_by(codes)
+        ts_ns = self._held["ts_ns"].astype(np.int64)
+        last = np.zeros(len(packets), np.int64)
+        last[codes] = ts_ns  # rows are in time order: the last one stays
+        quiet = horizon_ns - last
+        patient = np.full(len(packets), self._patience.finish_ns)
+        if len(codes) < _MANY_HELD:
+            outputs = self._notes["purpose"] == Purpose.OUTPUT
+            patient[codes[outputs & (self._notes["packet"] < 0)]] = self._patience.pending_ns
+        patient = np.where(self._waits(codes, len(packets)), self._patience.pending_ns, patient)
+        done = (quiet > patient) | final
+        chosen = done[codes]
+        rows = order[chosen[order]]
+        steps = build_steps(self._held[rows], self._notes[rows], self, context)
+        self._held, self._notes = self._held[~chosen], self._notes[~chosen]
+        return steps
+
+    def _waits(self, codes: Array, count: int) -> Array:
+        """Packets that were routed on but neither left nor were dropped: they wait for a neighbour's address."""
+        kind = self._held["kind"]
+        forwards = (kind == self.kinds.LOOKUP) & (self._notes["purpose"] == Purpose.INPUT) & self._notes["last"]
+        forwards &= (self._held["error"] == 0) & (self._held["route_type"] <= 1)
+        leaves = (kind == self.kinds.XMIT) | (kind == self.kinds.DROP)
+        routed, gone = np.full(count, -1), np.full(count, -1)
+        rows = np.arange(len(codes))
+        routed[codes[forwards]] = rows[forwards]
+        gone[codes[leaves]] = rows[leaves]
+        result: Array = routed > gone
+        return result
+
+
+def _ends_in_walk(batch: Array, group: Array, ends: Array) -> Array:
+    """Lookups at the very end of their context, with all neighbours of the same flow key: an open walk, maybe."""
+    lookup_end = np.zeros(int(group.max(initial=-1)) + 1, np.uint64)
+    lookup_end[group[ends]] = batch["flow"][ends]
+    same: Array = (batch["flow"] == lookup_end[group]) & (batch["flow"] != 0)
+    broken = last_where(~same, group)
+    last = np.full(len(lookup_end), -1)
+    last[group[ends]] = broken[ends]
+    result: Array = same & (np.arange(len(group)) > last[group])
+    return result
+
+
+def _packet_and_netns(packet: Array, netns: Array, purpose: Purpose) -> Array:
+    """Input decisions are made once per namespace a packet crosses, output decisions once per packet."""
+    if purpose is Purpose.OUTPUT:
+        return packet
+    with np.errstate(over="ignore"):
+        return packet.astype(np.uint64) * np.uint64(1 << 32) + netns.astype(np.uint64)
+
+
+__all__ = ["BEFORE_THE_TRACE", "Context", "Correlator", "Patience"]
