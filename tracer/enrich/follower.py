@@ -83,8 +83,7 @@ class Follower:
         self._unknown.clear()
         named = named_namespaces()
         self._forget(named)
-        self._add({inode: item for inode, item in named.items() if inode not in self._watched})
-        new = []
+        new = self._add({inode: item for inode, item in named.items() if inode not in self._watched})
         for watched in self._watched.values():
             state = watched.poll()
             if state:
@@ -95,21 +94,30 @@ class Follower:
 
     def fibmatch(self, inode: int, flow: FlowKey) -> Route | None:
         """The route that this kernel finds now for such a flow; None if there is none or it cannot be asked."""
-        watched = self._watched.get(inode)
+        if inode not in self._watched:
+            return None
         try:
-            return watched.route_get(flow) if watched else None
+            return self.route_get(inode, flow)
         except (NetlinkError, ValueError):
             return None
 
-    def _add(self, found: Mapping[int, Namespace]) -> None:
-        added = [watched for item in found.values() if item.inode not in self._watched and (watched := self._open(item))]
+    def route_get(self, inode: int, flow: FlowKey) -> Route:
+        """As `fibmatch`, but raises the kernel's error (NetlinkError, `code` is the errno) where it has no route."""
+        return self._watched[inode].route_get(flow)
+
+    def _add(self, found: Mapping[int, Namespace]) -> list[NetworkState]:
+        """Starts to watch namespaces; the states that are new because of that."""
+        before = list(self._watched.values())
+        opened = (self._open(item) for item in found.values() if item.inode not in self._watched)
+        added = [watched for watched in opened if watched]
         for watched in added:
             self._learn_peers(watched)
-            self.network.add(watched.state)
-        if added:
-            for watched in self._watched.values():
-                if watched not in added and self._learn_peers(watched):
-                    self.network.add(watched.state)
+        # A device of theirs may have its peer in one that has just become known.
+        peers = [watched for watched in before if added and self._learn_peers(watched)]
+        states = [watched.state for watched in (*added, *peers)]
+        for state in states:
+            self.network.add(state)
+        return states
 
     def _open(self, namespace: Namespace) -> Watched | None:
         """Starts to watch a namespace; None if it has disappeared meanwhile."""

@@ -54,7 +54,7 @@ class RouteTable:
         for prefixes in by_length.values():
             for same in prefixes.values():
                 # The order of aliases in a leaf (fib_insert_alias); sort() keeps the dump's order among equals.
-                same.sort(key=lambda route: (-route.tos, route.metric))
+                same.sort(key=lambda route: (-route.table, -route.tos, route.metric))
         self._lengths = tuple((length, by_length[length]) for length in sorted(by_length, reverse=True))
 
     def lookup(self, daddr: int, selectors: Selectors = Selectors()) -> Route | None:  # noqa: B008 - immutable
@@ -117,6 +117,14 @@ class RouteIndex:
             routes = self._state.routes(family, table_id)
             self._tables[key] = None if routes is None else RouteTable(routes, self._state.nexthops, family)
         return self._tables[key]
+
+    def merged(self) -> RouteTable | None:
+        """The one trie of the tables local and main, as long as no rule was ever added; None if it is not known."""
+        known = [self._state.routes(IPV4, table) for table in (255, 254) if self._state.has_table(IPV4, table)]
+        found = [routes for routes in known if routes is not None]
+        if len(found) < len(known):
+            return None
+        return RouteTable([route for routes in found for route in routes], self._state.nexthops)
 
 
 @lru_cache(maxsize=256)

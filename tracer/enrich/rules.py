@@ -65,7 +65,7 @@ class RuleIndex:
     def __init__(self, state: NetworkState, family: int = IPV4) -> None:
         self._state, self._family = state, family
         self._rules = state.rules_of(family)
-        self._matchers = tuple(Matcher(rule, state.links) for rule in self._rules)
+        self.matchers = tuple(Matcher(rule, state.links) for rule in self._rules)
         self._first_of: dict[int, int] = {}
         for position, rule in enumerate(self._rules):
             self._first_of.setdefault(rule.priority, position)
@@ -135,7 +135,7 @@ class RuleIndex:
                 if len(steps) == len(observed):
                     yield Assignment(steps, _exhausted(observed), None, consistent=True)
                 continue
-            matched = self._matchers[position].matches(flow)
+            matched = self.matchers[position].matches(flow)
             if matched is not True:
                 pending.append((position + 1, steps))
             if matched is not False:
@@ -149,8 +149,7 @@ class RuleIndex:
         """What a rule that matched leads to: ends, or positions from which the walk goes on."""
         rule = self._rules[position]
         if rule.action == "goto":
-            target = self._first_of.get(rule.target, position + 1)
-            return [(target if target > position else position + 1, steps)]
+            return [(self.target(position), steps)]
         if rule.action in ACTIONS:
             complete = len(steps) == len(observed)
             return [Assignment(steps, "rule error", rule, consistent=True)] if complete else []
@@ -162,7 +161,7 @@ class RuleIndex:
         self, position: int, steps: tuple[Step, ...], flow: FlowKey, observed: tuple[Observation, ...]
     ) -> list[Assignment | tuple[int, tuple[Step, ...]]]:
         rule = self._rules[position]
-        table = self._vrf_table(flow) if rule.l3mdev else rule.table
+        table = self.table_of(rule, flow)
         following = observed[len(steps)] if len(steps) < len(observed) else None
         if following is None or following[0] != table:
             if table and self._state.has_table(self._family, table):
@@ -173,18 +172,26 @@ class RuleIndex:
         thrown = (position + 1, (*steps, Step(rule, suppressed=True)))
         if result == "hit":
             accepted = Assignment((*steps, Step(rule, suppressed=False)), "hit", None, consistent=True)
-            choice = self._suppressed(rule, flow, following[1] or table)
+            choice = self.suppressed(rule, flow, following[1] or table)
             out: list[Assignment | tuple[int, tuple[Step, ...]]] = [accepted] if last and choice is not True else []
             # What the route says is only a hint while more lookups follow: then it was thrown away.
             return [*out, thrown] if choice is not False or (rule.suppresses and not last) else out
         ends = [Assignment(onward[1], _end_of(result), None, consistent=True)] if last and result in FINAL else []
         return [*ends, onward] if result in AGAIN else ends
 
-    def _vrf_table(self, flow: FlowKey) -> int:
+    def table_of(self, rule: Rule, flow: FlowKey) -> int:
+        """The table that the rule sends the flow to; for an l3mdev rule that of the flow's master, 0 if unknown."""
+        if not rule.l3mdev:
+            return rule.table
         link = self._state.links.get(flow.l3mdev)
         return link.vrf_table if link else 0
 
-    def _suppressed(self, rule: Rule, flow: FlowKey, table: int) -> bool | None:
+    def target(self, position: int) -> int:
+        """Where a goto rule leads: the first rule of its target, the next rule if there is none."""
+        target = self._first_of.get(self._rules[position].target, 0)
+        return target if target > position else position + 1
+
+    def suppressed(self, rule: Rule, flow: FlowKey, table: int) -> bool | None:
         """`fib4_rule_suppress` for the route that the table gives; None if the route is not known."""
         if not rule.suppresses:
             return False

@@ -178,8 +178,7 @@ def _field_tests(rule: Rule) -> list[Test]:
     if rule.dscp is not None:
         tests.append(lambda flow: not ((rule.dscp or 0) ^ (flow.tos >> 2)) & rule.dscp_mask)
     elif rule.tos:
-        mask = TOS_MASK if rule.family == IPV4 else 0xFC
-        tests.append(lambda flow: flow.tos & mask == rule.tos)
+        tests.append(_tos(rule.tos, TOS_MASK if rule.family == IPV4 else 0xFC))
     if rule.ip_proto:
         tests.append(lambda flow: flow.proto == rule.ip_proto)
     for field, ports, mask in (("sport", rule.sport, rule.sport_mask), ("dport", rule.dport, rule.dport_mask)):
@@ -204,6 +203,10 @@ def _device(name: str, by_name: Mapping[str, Link], field: str) -> Test:
 def _range(limits: tuple[int, int], field: str) -> Test:
     position, low, high = FlowKey._fields.index(field), *limits
     return lambda flow: low <= flow[position] <= high
+
+
+def _tos(value: int, mask: int) -> Test:
+    return lambda flow: flow.tos & mask == value
 
 
 def _masked(field: str, value: int, mask: int) -> Test:

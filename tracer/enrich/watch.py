@@ -8,27 +8,30 @@ import struct
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from tracer.enrich import decode, netns
+from tracer.enrich.changes import (
+    ADDRESSES,
+    EVERYTHING,
+    LINKS,
+    NEXTHOPS,
+    RULES4,
+    RULES6,
+    SETTINGS,
+    Changes,
+    changes,
+    patched,
+)
 from tracer.enrich.names import Namespace
 from tracer.enrich.netlink import GET_NEXTHOP, GROUPS, RTM_F_FIB_MATCH, NetlinkError, RouteSocket, is_gone
 from tracer.enrich.selectors import FlowKey
 from tracer.model.network import IPV4, IPV6, Link, NetworkState, NexthopObject, Route, Rule
 
 GET_LINK, GET_ADDRESS, GET_ROUTE, GET_RULE, GET_NSID = 18, 22, 26, 34, 90
-LINKS, ADDRESSES, RULES4, RULES6, NEXTHOPS, SETTINGS = "links", "addresses", "rules", "rules6", "nexthops", "settings"
-EVERYTHING = frozenset({LINKS, ADDRESSES, RULES4, RULES6, NEXTHOPS, SETTINGS})
-LOCAL, MAIN, DEFAULT = 255, 254, 253
+LOCAL, MAIN = 255, 254
 PORT_PROTOCOLS = frozenset({1, 6, 17, 58})
-
-
-class Changed(NamedTuple):
-    """What notifications say must be read again: parts by name, tables as (family, number)."""
-
-    parts: set[str]
-    tables: set[tuple[int, int]]
-    all_routes: bool
+# A table up to this size is read again whole when it changes; in a larger one the notification itself is applied.
+READ_AGAIN = 500
 
 
 class Watched:
@@ -68,7 +71,7 @@ class Watched:
         """Reads everything. The groups were joined before, so nothing that happens meanwhile is missed."""
         now = time.monotonic_ns()
         self.state = replace(self.state, since_ns=now, unsure_ns=self._certain_ns)
-        self._read(Changed(set(EVERYTHING), set(), all_routes=True))
+        self._read(Changes(set(EVERYTHING), all_routes=True))
         self._certain_ns = now
         return self.state
 
@@ -76,13 +79,13 @@ class Watched:
         """The new state if something has changed; never waits."""
         now = time.monotonic_ns()
         try:
-            changed = _changes(self.events.notifications())
+            changed = changes(self.events.notifications())
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
             self._measure()
             return self.load()
-        if not (changed.parts or changed.tables or changed.all_routes):
+        if not changed:
             self._certain_ns = now
             return None
         before = self.state
@@ -117,7 +120,7 @@ class Watched:
         answer = self._questions.ask(GET_ROUTE, *_route_question(flow))
         return decode.route(answer[0])
 
-    def _read(self, changed: Changed) -> None:
+    def _read(self, changed: Changes) -> None:
         if SETTINGS in changed.parts:
             self.state = replace(self.state, settings=netns.run_in(self._fd, netns.read_settings))
         if LINKS in changed.parts:
@@ -179,20 +182,24 @@ class Watched:
         tables6 = {} if large6 else _by_table(self._routes(IPV6))
         self.state = replace(self.state, tables=tables, large=large, tables6=tables6, large6=large6)
 
-    def _read_tables(self, changed: Iterable[tuple[int, int]]) -> None:
+    def _read_tables(self, changed: Mapping[tuple[int, int], list[decode.Message]]) -> None:
         tables, tables6 = dict(self.state.tables), dict(self.state.tables6)
-        large = set(self.state.large)
-        for family, table in changed:
-            if family == IPV6 and not self.state.large6:
+        for (family, table), messages in changed.items():
+            if family == IPV4 and table not in self.state.large:
+                tables[table] = self._changed_table(tables.get(table, ()), messages, table)
+                self._sizes[table] = len(tables[table])
+            elif family == IPV6 and not self.state.large6:
                 tables6[table] = self._routes(IPV6, table)
-            if family != IPV4 or table in large:
-                continue
-            tables[table] = self._routes(IPV4, table)
-            self._sizes[table] = len(tables[table])
-            if sum(len(routes) for routes in tables.values()) > self._limit:
-                large.add(table)
-                del tables[table]
-        self.state = replace(self.state, tables=tables, tables6=tables6, large=frozenset(large))
+        grown = sum(self._sizes[table] for table in tables) > self._limit
+        self.state = replace(self.state, tables=tables, tables6=tables6)
+        if grown:
+            self._read_all_routes()
+
+    def _changed_table(
+        self, routes: tuple[Route, ...], messages: list[decode.Message], table: int
+    ) -> tuple[Route, ...]:
+        after = patched(routes, messages) if len(routes) > READ_AGAIN else None
+        return self._routes(IPV4, table) if after is None else after
 
     def _routes(self, family: int, table: int = 0) -> tuple[Route, ...]:
         """All routes of a family, or those of one table (filtered by the kernel); none if it does not exist."""
@@ -234,30 +241,6 @@ def _by_table(routes: Iterable[Route]) -> dict[int, tuple[Route, ...]]:
     for route in routes:
         found.setdefault(route.table, []).append(route)
     return {table: tuple(same) for table, same in found.items()}
-
-
-# What the first message number of each group of four (NEW, DEL, GET, SET) stands for.
-_PARTS = {16: LINKS, 20: ADDRESSES, 80: SETTINGS, 104: NEXTHOPS}
-
-
-def _changes(messages: Iterable[decode.Message]) -> Changed:
-    parts: set[str] = set()
-    tables: set[tuple[int, int]] = set()
-    all_routes = False
-    for message in messages:
-        base = message.type & ~3
-        if base == 24:  # noqa: PLR2004 - RTM_NEWROUTE
-            family, table = message.fields["family"], message.fields["table"]
-            tables.add((family, decode.number(message.attributes.get(15), table)))
-        elif base == 32:  # noqa: PLR2004 - RTM_NEWRULE
-            parts.add(RULES4 if message.fields["family"] == IPV4 else RULES6)
-        elif base in _PARTS:
-            parts.add(_PARTS[base])
-            # The kernel drops or marks IPv4 routes of a device or nexthop without a notification of their own.
-            all_routes |= base != 20  # noqa: PLR2004 - addresses announce theirs
-            # A rule's device name may have been attached or detached.
-            parts |= {RULES4, RULES6, SETTINGS} if base == 16 else set()  # noqa: PLR2004
-    return Changed(parts, tables, all_routes)
 
 
 def _route_question(flow: FlowKey) -> tuple[dict[str, int], dict[int, bytes]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,6 +141,28 @@ def test_two_rules_that_explain_equally_well_leave_the_rule_unknown():
     answer = assign(state_of(doubtful, certain, tables=(100,)), FlowKey(), [(100, 100, "hit")])
     assert (answer.steps[0].rule, answer.end, answer.consistent) == (None, "hit", True)
     assert rule_text(doubtful, NAMES) == "from all [unknown attribute 99] lookup 100"
+
+
+def test_each_selector_is_compared_with_its_own_field():
+    """One rule with every selector matches exactly the flow that has all of them (`fib_rule_match`)."""
+    rule = Rule(IPV4, 1, "lookup", table=9, src=ip("10.0.0.0"), src_len=8, dst=ip("8.8.8.8"), dst_len=32, iif="e0",
+                oif="lo", mark=2, mask=3, uid=(5, 6), ip_proto=6, sport=(7, 8), dport=(80, 80), tos=4, tun_id=3)  # fmt: skip
+    flow = FlowKey(IPV4, ip("10.2.3.4"), ip("8.8.8.8"), 5, 1, 6, 5, 0xE4, 6, 8, 80, 3)
+    assert Matcher(rule, LINKS).matches(flow)
+    for name in FlowKey._fields[1:-1]:
+        changed = flow._replace(**{name: 0x55})
+        assert not Matcher(rule, LINKS).matches(changed), name
+        assert Matcher(replace(rule, invert=True), LINKS).matches(changed), name
+    assert not Matcher(replace(rule, iif="absent"), LINKS).matches(flow)
+
+
+def test_dscp_and_port_masks_are_compared_as_newer_kernels_do():
+    """dscp compares all six bits under its mask, a masked port its bits instead of a range."""
+    rule = Rule(IPV4, 1, "lookup", dscp=0x2A, dscp_mask=0x3E, sport=(0x10, 0x10), sport_mask=0xF0)
+    matcher = Matcher(rule, {})
+    assert matcher.matches(FlowKey(tos=0x2B << 2, sport=0x11))
+    assert not matcher.matches(FlowKey(tos=0x28 << 2, sport=0x11))
+    assert not matcher.matches(FlowKey(tos=0x2B << 2, sport=0x21))
 
 
 ranges = st.none() | st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: (min(pair), max(pair)))
