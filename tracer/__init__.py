@@ -18,9 +18,9 @@ __all__ = ["read"]
 def read(path: str | PathLike[str]) -> pd.DataFrame:
     """Return a .csv, .jsonl or .parquet file of fibtrace as a DataFrame, one row per step.
 
-    Columns are those of docs/columns.md: integers are nullable (`Int32`, `Int64`), strings are categories. Lines cut
-    short at the end of a file are left out with a warning. Raises BadRequest for another suffix, BadCapture for a
-    file that cannot be read.
+    Columns are those of docs/columns.md: integers are nullable (`Int32`, `Int64`), strings are categories.
+    Lines cut short at the end of a file are left out with a warning. Raises BadRequest for another suffix,
+    BadCapture for a file that cannot be read.
     """
     from tracer.outputs.frame import read_frame
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_MAGIC: Final = b"PAR1"
+MAGIC: Final = b"PAR1"
 _NUM_ROWS, _ROW_GROUPS = 3, 4
 _BOOLS: Final = (1, 2)
 _BYTE, _BINARY, _STRUCT = 3, 8, 12
@@ -41,7 +41,7 @@ def keep_row_groups(footer: bytes, groups: int, rows: int) -> bytes:
             out += metadata[begin : reader.at]
         begin = reader.at
     out.append(0)
-    return bytes(out) + len(out).to_bytes(4, "little") + _MAGIC
+    return bytes(out) + len(out).to_bytes(4, "little") + MAGIC
 
 
 class _Reader:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracer.errors import BadCapture
-from tracer.outputs.footer import keep_row_groups
+from tracer.outputs.footer import MAGIC, keep_row_groups
 from tracer.outputs.schema import CONTRACT, conform
 from tracer.outputs.sink import Sink
 
@@ -106,11 +106,14 @@ class ParquetOutput:
 
     def _salvage(self, sink: Sink, footer: bytes) -> None:
         """End the file after its whole groups; give up the last of them if that makes room for the footer."""
-        while self._groups:
+        while True:
             rows = sum(count for _, count in self._groups)
+            start = b"" if self._groups else MAGIC
             try:
-                sink.write(keep_row_groups(footer, len(self._groups), rows))
+                sink.write(start + keep_row_groups(footer, len(self._groups), rows))
             except (BadCapture, OSError):
+                if not self._groups:
+                    return
                 begin, _ = self._groups.pop()
                 sink.cut(begin)
             else:

@@ -48,8 +48,8 @@ def read_rows(path: str | FilePath) -> ReadResult:
         data = file.read_bytes()
     except OSError as error:
         raise BadCapture(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
-    if not data:
-        raise BadCapture(f"cannot read {file}: it is empty\n  a capture has at least one line")
+    if not data and file.suffix == ".csv":  # JSON Lines of a trace that saw nothing are an empty file
+        raise BadCapture(f"cannot read {file}: it is empty\n  a CSV has at least its header line")
     return _read_csv(file, data) if file.suffix == ".csv" else _read_jsonl(file, data)
 
 

@@ -204,7 +204,7 @@ class CaptureReader:
                 self._stop(begin, "cut short")
                 return None
             kind, length, crc = _FRAME_HEAD.unpack(head)
-            if length > self._size - begin:
+            if length > self._size - begin - _FRAME_HEAD.size:
                 self._stop(begin, "cut short or damaged")
                 return None
             payload = self._file.read(length)

@@ -156,8 +156,8 @@ def strange_rows(rows: Rows | None = None) -> Rows:
     rows.hop("router", "router").receive("r0")
     rows.decide("input", LOCAL_MISS, hit(32766, "from all lookup main", "main", "10.2.0.0/24 dev r1"))
     why = (
-        "drop: source check failed: 10.1.0.2 is reached through r1 (rule 100, table 100), the packet came in on "
-        "r0, rp_filter is strict on r0 (SKB_DROP_REASON_IP_RPFILTER)"
+        "drop: source check failed: 10.1.0.2 is reached through r1 (rule 100, table 100), the packet came in "
+        "on r0, rp_filter is strict on r0 (SKB_DROP_REASON_IP_RPFILTER)"
     )
     rows.decide(
         "source-check",
