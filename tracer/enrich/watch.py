@@ -23,7 +23,7 @@ from tracer.enrich.changes import (
     patched,
 )
 from tracer.enrich.names import Namespace
-from tracer.enrich.netlink import GET_NEXTHOP, GROUPS, RTM_F_FIB_MATCH, NetlinkError, RouteSocket, is_gone
+from tracer.enrich.netlink import GET_NEXTHOP, GROUPS, RTM_F_FIB_MATCH, RTM_F_LOOKUP_TABLE, NetlinkError, RouteSocket, is_gone
 from tracer.enrich.selectors import FlowKey
 from tracer.model.network import IPV4, IPV6, Link, NetworkState, NexthopObject, Route, Rule
 
@@ -247,7 +247,7 @@ def _route_question(flow: FlowKey) -> tuple[dict[str, int], dict[int, bytes]]:
     size, bits = (4, 32) if flow.family == IPV4 else (16, 128)
     if flow.proto and flow.proto not in PORT_PROTOCOLS:
         raise ValueError(f"the kernel answers route questions for tcp, udp and icmp only, not for {flow.proto}")
-    fields = {"family": flow.family, "dst_len": bits, "tos": flow.tos, "flags": RTM_F_FIB_MATCH}
+    fields = {"family": flow.family, "dst_len": bits, "tos": flow.tos, "flags": RTM_F_FIB_MATCH | RTM_F_LOOKUP_TABLE}
     attributes = {1: flow.daddr.to_bytes(size, "big"), 25: struct.pack("I", flow.uid)}
     if flow.saddr:
         fields["src_len"] = bits
