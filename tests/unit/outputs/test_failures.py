@@ -1,4 +1,4 @@
-"""Full disks, closed pipes, foreign and damaged files: one clear error, and what was written stays readable."""
+"""Full disks, closed pipes, foreign and damaged files: one clear error, what was written stays readable."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_full_disk_keeps_the_batches_before_it(small_disk, suffix):
     table = many(100)
     output = open_output(small_disk / f"t.{suffix}")
     written = 0
-    with pytest.raises(BadCapture, match="no space left on device"):
+    with pytest.raises(BadCapture, match="no space left on device"):  # noqa: PT012
         for _ in range(1000):
             output.write(table)
             written += 1
@@ -70,7 +70,7 @@ def test_full_disk_keeps_whole_row_groups_of_parquet(small_disk):
         (small_disk / "filler").write_bytes(bytes(filler_bytes))
         file = small_disk / "t.parquet"
         output = open_output(file)
-        with pytest.raises(BadCapture, match="no space left"):
+        with pytest.raises(BadCapture, match="no space left"):  # noqa: PT012
             for group in groups:
                 output.write(group)
             output.close()
@@ -87,7 +87,7 @@ def test_full_disk_keeps_whole_row_groups_of_parquet(small_disk):
 def test_a_full_device_is_a_clear_error(suffix):
     """/dev/full refuses everything: BadCapture, no traceback of another kind."""
     refused = pytest.raises(BadCapture, match="cannot write /dev/full: no space")
-    with open("/dev/full", "wb", buffering=0) as full, refused:
+    with Path("/dev/full").open("wb", buffering=0) as full, refused:
         output = open_output(full, suffix)
         output.write(design_rows().table())
         output.close()
@@ -98,7 +98,7 @@ def test_a_closed_pipe_passes_through(wanted):
     """Nobody reads any more: that is for the caller to handle quietly."""
     reading, writing = os.pipe()
     os.close(reading)
-    with open(writing, "wb", buffering=0) as stream, pytest.raises(BrokenPipeError):
+    with os.fdopen(writing, "wb", buffering=0) as stream, pytest.raises(BrokenPipeError):  # noqa: PT012
         output = open_output(stream, wanted)
         output.write(design_rows().table())
         output.close()
