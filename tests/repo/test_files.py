@@ -53,16 +53,6 @@ def test_ci_runs_the_same_as_people(top):
     assert "scripts/test" in lines[0]
 
 
-def test_c_is_formatted(top):
-    """The C follows .clang-format."""
-    files = sorted(str(path) for path in (top / "bpf").rglob("*.[ch]"))
-    assert files
-    done = subprocess.run(
-        ["clang-format", "--dry-run", "-Werror", *files], capture_output=True, text=True, cwd=top, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def test_c_states_its_licence(top):
     """Every file that runs in the kernel carries the SPDX line of the dual licence; it is loaded as that."""
     for path in [*(top / "bpf").rglob("*.c"), *(top / "bpf").rglob("*.h")]:

@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from tracer.cli import lab
-from tracer.cli.common import command, end, open_missing_streams, stdout_closed
+from tracer.cli.common import command, end, open_missing_streams
 from tracer.cli.convert import convert
 from tracer.cli.doctor import doctor
 from tracer.cli.trace import trace
-from tracer.errors import Exit
 
 app = typer.Typer(
     name="fibtrace",
@@ -57,11 +56,13 @@ def main() -> None:
     """Run the command line; what escapes a command (Ctrl-C while starting) ends it quietly too."""
     open_missing_streams()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError) and stdout_closed():
-            sys.exit(Exit.DONE)  # typer ends with 1 when nobody reads its help
-        raise
+        # typer ends with 1 when nobody reads its help
+        sys.exit(end(stop.__context__) if isinstance(stop.__context__, BrokenPipeError) else stop.code)
     except BaseException as error:  # noqa: BLE001 - the last place that can turn it into a message
         sys.exit(end(error))
 
