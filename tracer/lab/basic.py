@@ -156,10 +156,10 @@ LOCAL_LAB = Lab(
         ),
     ),
     steps=(
-        ping("ping 127.0.0.1", "c", icmp("127.0.0.1"), _to_self("127.0.0.0/8")),
-        udp("datagrams to 127.0.0.1", "c", to("127.0.0.1"), _to_self("127.0.0.0/8")),
+        ping("ping 127.0.0.1", "c", icmp("127.0.0.1"), _to_self("127.0.0.1/32")),
+        udp("datagrams to 127.0.0.1", "c", to("127.0.0.1"), _to_self("127.0.0.1/32")),
         udp("datagrams to the own address", "c", to(CLIENT), _to_self(f"{CLIENT}/32")),
-        get("an HTTP request to itself", "c", tcp("127.0.0.1", 80), _to_self("127.0.0.0/8")),
+        get("an HTTP request to itself", "c", tcp("127.0.0.1", 80), _to_self("127.0.0.1/32")),
         udp(
             "broadcast on the link",
             "c",

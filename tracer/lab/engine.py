@@ -213,10 +213,7 @@ def _await(step: Step, child: Child) -> StepResult:
 
 
 def _end_children(children: list[Child]) -> None:
-    left = [child for child in children if child.popen.poll() is None]
-    end(Process(child.popen.pid, began) for child in left if (began := start_time(child.popen.pid)))
-    for child in left:
-        child.popen.wait()
+    end(Process(child.popen.pid, start_time(child.popen.pid) or 0) for child in children)
 
 
 @contextmanager

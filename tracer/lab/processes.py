@@ -24,6 +24,11 @@ _POLL_S = 0.002
 _GATE = 'read -r go || exit 1; exec "$@" </dev/null'
 
 
+# Children of this process, by pid: they are to be reaped by whoever ends them, also if that has only the
+# state file.
+_ours: dict[int, subprocess.Popen[bytes]] = {}
+
+
 @dataclass(frozen=True)
 class Start:
     """How to start a process: where, what, and whether it dies with us and hears our Ctrl-C."""
@@ -61,6 +66,7 @@ def start(state: State, what: Start) -> Child:
             popen = subprocess.Popen(
                 command, stdin=stdin, stdout=out, stderr=subprocess.STDOUT, start_new_session=what.own_group
             )
+        _ours[popen.pid] = popen
         began = start_time(popen.pid)
         if began is not None:
             state.record(pid=popen.pid, start=began, label=what.label, own_group=what.own_group)
@@ -94,7 +100,8 @@ def await_ready(children: Iterable[Child]) -> None:
 
 def end(processes: Iterable[Process]) -> None:
     """End exactly these processes, by SIGTERM or else SIGKILL, and wait until they are gone."""
-    open_fds = [(process, fd) for process in processes if (fd := _pidfd(process)) is not None]
+    every = list(processes)
+    open_fds = [(process, fd) for process in every if (fd := _pidfd(process)) is not None]
     try:
         for number, patience_s in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)):
             for process, fd in open_fds:
@@ -106,10 +113,13 @@ def end(processes: Iterable[Process]) -> None:
     finally:
         for _, fd in open_fds:
             os.close(fd)
+        for process in every:
+            if process.pid in _ours:
+                _ours.pop(process.pid).wait()
 
 
 def _pidfd(process: Process) -> int | None:
-    """Return a descriptor of this very process; opened first, compared after, so the pid cannot be another's."""
+    """Return a descriptor of this very process: opened first and compared after, as pids are reused."""
     try:
         fd = os.pidfd_open(process.pid)
     except OSError:

@@ -1,0 +1,126 @@
+"""The labs as data are consistent: what a path names exists in the topology."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import re
+
+import pytest
+
+from tracer.errors import BadRequest
+from tracer.lab.build import address_batch, create_batch, route_batch, sysctls
+from tracer.lab.catalog import find, labs
+from tracer.lab.topology import LOCAL, MAIN
+
+ALL = list(labs().values())
+BUILT_IN = {0: LOCAL, 32766: MAIN, 32767: 253}
+
+
+def every_hop(lab):
+    """Return every (step, hop) of a lab, of paths, replies and copies."""
+    for step in lab.steps:
+        for paths in (step.expect.paths, step.expect.replies, step.expect.copies):
+            for path in paths:
+                for hop in path:
+                    yield step, hop
+
+
+def rules(ns):
+    """Return the rules of a namespace: preference to text."""
+    return {int(re.search(r"pref (\d+)", text)[1]): text for text in ns.rules}
+
+
+def test_the_labs_of_the_issue_are_there():
+    """The eight labs are there under their names, each with a line on what it is and what it shows."""
+    assert set(labs()) == {"router", "policy", "errors", "rpfilter", "multipath", "local", "nat", "server"}
+    for lab in ALL:
+        assert lab.summary
+        assert lab.teaches
+        assert "\n" not in lab.summary
+
+
+def test_an_unknown_lab_is_refused_with_those_there_are():
+    """The message names the labs to choose from."""
+    with pytest.raises(BadRequest, match="router, policy, errors"):
+        find("rooter")
+
+
+@pytest.mark.parametrize("lab", ALL, ids=lambda lab: lab.name)
+def test_hops_name_what_exists(lab):
+    """Namespaces, devices, rules and tables of every expected hop are in the topology."""
+    namespaces = {ns.name: ns for ns in lab.namespaces}
+    for step, hop in every_hop(lab):
+        ns = namespaces[hop.netns]
+        for device in (hop.in_dev, hop.out_dev):
+            assert device in {None, "lo", *lab.devices(ns.name)}, (step.label, hop)
+        if hop.rule in BUILT_IN:
+            assert hop.table == BUILT_IN[hop.rule], (step.label, hop)
+        elif hop.rule is not None:
+            text = rules(ns)[hop.rule]
+            looked_up = re.search(r"lookup (\S+)", text)
+            wanted = None if looked_up is None else {"main": MAIN}.get(looked_up[1]) or int(looked_up[1])
+            assert hop.table == wanted, (step.label, hop)
+        assert {rule for rule, _ in hop.passed} <= set(rules(ns)), (step.label, hop)
+
+
+@pytest.mark.parametrize("lab", ALL, ids=lambda lab: lab.name)
+def test_paths_follow_the_links(lab):
+    """A hop's outgoing device and the next hop's incoming device are the two ends of one link."""
+    links = {frozenset(link.ends()) for link in lab.links}
+    for step in lab.steps:
+        for path in (*step.expect.paths, *step.expect.replies):
+            for here, there in itertools.pairwise(path):
+                ends = frozenset({(here.netns, here.out_dev), (there.netns, there.in_dev)})
+                assert ends in links, (step.label, here, there)
+            assert path[-1].verdict in {"deliver", "drop"}, step.label
+
+
+@pytest.mark.parametrize("lab", ALL, ids=lambda lab: lab.name)
+def test_both_ends_of_a_link_share_a_net(lab):
+    """Each link has addresses of one IPv4 net on both of its devices."""
+    nets = {}
+    for ns in lab.namespaces:
+        for device, prefix in ns.addresses:
+            nets.setdefault((ns.name, device), set()).add(ipaddress.ip_interface(prefix).network)
+    for link in lab.links:
+        a, b = link.ends()
+        assert nets[a] & nets[b], link
+
+
+def test_every_rule_of_the_policy_lab_is_hit():
+    """Each user rule decides some packet, but those that are passed or jumped over on purpose."""
+    lab = find("policy")
+    decided = {(hop.netns, hop.rule) for _, hop in every_hop(lab)}
+    passed = {(hop.netns, rule) for _, hop in every_hop(lab) for rule, _ in hop.passed}
+    rest = {(ns.name, pref) for ns in lab.namespaces for pref in rules(ns)} - decided - passed
+    assert rest == {("r", 180), ("r", 190)}  # the goto, and the blackhole that it jumps over
+
+
+def test_batches_say_everything():
+    """The batches of a small lab are the commands one would type."""
+    lab = find("router")
+    router = lab.namespaces[1]
+    assert create_batch(lab) == (
+        "netns add c\nnetns add r\nnetns add s\n"
+        "link add c0 netns c type veth peer name r0 netns r\n"
+        "link add r1 netns r type veth peer name s0 netns s\n"
+    )
+    assert address_batch(lab, router) == (
+        "addr add 10.1.0.1/24 dev r0\naddr add 10.2.0.1/24 dev r1\n"
+        "link set lo up\nlink set r0 up\nlink set r1 up\n"
+    )
+    assert route_batch(router) == (
+        "route add default via 10.2.0.2 dev r1 table 100\nroute add 10.1.0.0/24 dev r0 table 100\n"
+        "rule add pref 100 from 10.1.0.0/24 lookup 100\n"
+    )
+    assert "mtu 1000" in create_batch(find("errors"))
+
+
+def test_sysctls_start_from_a_known_state():
+    """IPv6 is off, forwarding is said either way, and a lab's own settings come last."""
+    client, router, _ = find("router").namespaces
+    assert ("net.ipv6.conf.all.disable_ipv6", "1") in sysctls(client)
+    assert dict(sysctls(client))["net.ipv4.ip_forward"] == "0"
+    assert dict(sysctls(router))["net.ipv4.ip_forward"] == "1"
+    assert sysctls(router)[-1] == ("net.ipv4.conf.r1.rp_filter", "1")
