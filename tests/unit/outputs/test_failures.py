@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import tracer
 from tests.unit.outputs.builder import design_rows, many
 from tracer.errors import BadCapture, BadRequest
 from tracer.model.columns import NAMES
+from tracer.outputs.parquet import ParquetOutput
 from tracer.outputs.read import read_rows
 from tracer.outputs.registry import open_output
 from tracer.outputs.schema import CONTRACT, conform
@@ -227,3 +230,46 @@ def test_importing_the_package_imports_nothing_heavy():
     root = Path(tracer.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True)
     assert done.stdout.strip() == b"[]"
+
+
+class _SmallSink:
+    """A file of limited size in memory."""
+
+    encoding, terminal, name = "utf-8", False, "small"
+
+    def __init__(self, size):
+        self.size, self.data, self.position = size, b"", 0
+
+    def write(self, data):
+        if self.position + len(data) > self.size:
+            raise BadCapture("no space left on device")
+        self.data += bytes(data)
+        self.position = len(self.data)
+
+    def cut(self, position):
+        self.data, self.position = self.data[:position], position
+
+    def close(self):
+        """Nothing is open."""
+
+
+def test_parquet_gives_up_a_row_group_when_the_footer_needs_its_room(tmp_path):
+    """With room for the groups and not for the footer, the last group makes way; the rest is a true file."""
+    groups = [_group(seed) for seed in range(2)]
+    whole = tmp_path / "whole.parquet"
+    output = open_output(whole)
+    for group in groups:
+        output.write(group)
+    output.close()
+    data = whole.read_bytes()
+    footer_bytes = int.from_bytes(data[-8:-4], "little") + 8
+    for missing, kept in ((0, 2), (1, 1), (footer_bytes // 2, 1), (footer_bytes, 1)):
+        sink = _SmallSink(len(data) - missing)
+        output = ParquetOutput(sink)
+        with contextlib.suppress(BadCapture):
+            for group in groups:
+                output.write(group)
+            output.close()
+        opened = pq.ParquetFile(io.BytesIO(sink.data))
+        assert (opened.num_row_groups, opened.metadata.num_rows) == (kept, kept * len(groups[0]))
+        assert opened.read().equals(pa.concat_tables(groups[:kept]))
