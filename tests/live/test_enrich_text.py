@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make network namespaces"),
 ]
-NAME = "fe-text"
+NAME = f"fe-text{os.getpid()}"
 RULES = (
     "from 10.0.0.0/8 lookup 100", "from 10.1.2.3 lookup 1000", "to 10.0.0.0/8 table main", "to 1.2.3.4 lookup 7",
     "not from 1.2.3.4 to 5.6.0.0/16 lookup 7", "from 0.0.0.0/8 lookup 7", "fwmark 1 lookup 7",

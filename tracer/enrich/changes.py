@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tracer.enrich import decode
 from tracer.model.network import IPV4, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 LINKS, ADDRESSES, RULES4, RULES6, NEXTHOPS, SETTINGS = "links", "addresses", "rules", "rules6", "nexthops", "settings"
 EVERYTHING = frozenset({LINKS, ADDRESSES, RULES4, RULES6, NEXTHOPS, SETTINGS})

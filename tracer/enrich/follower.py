@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tracer.enrich.names import (
     NAMED_NAMESPACES,
@@ -16,10 +15,14 @@ from tracer.enrich.names import (
     system_names,
 )
 from tracer.enrich.netlink import NetlinkError
-from tracer.enrich.selectors import FlowKey
 from tracer.enrich.watch import Watched
 from tracer.errors import TracerError
 from tracer.model.network import Network, NetworkState, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tracer.enrich.selectors import FlowKey
 
 ROUTES_PER_NAMESPACE = 20_000
 

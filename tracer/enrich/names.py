@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 # Later ones win, as in iproute2: the vendor's files first, the administrator's last.
 CONFIG_FOLDERS = ("/usr/lib/iproute2", "/usr/share/iproute2", "/etc/iproute2")

@@ -10,8 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pyroute2.netlink import nlmsg, rtnl
 from pyroute2.netlink.exceptions import NetlinkError
@@ -22,6 +21,9 @@ from pyroute2.netlink.rtnl.rtgenmsg import rtgenmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg_base
 
 from tracer.enrich.decode import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 SOL_NETLINK, ADD_MEMBERSHIP, GET_STRICT_CHECK = 270, 1, 12
 REQUEST, DUMP, DUMP_INTERRUPTED = 1, 0x300, 0x10

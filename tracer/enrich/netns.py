@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tracer.errors import NotPermitted
 from tracer.model.network import DeviceSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CLONE_NEWNET = 0x40000000
 _T = TypeVar("_T")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FILES = {1: ("icmp", "raw"), 6: ("tcp", "tcp6"), 17: ("udp", "udp6"), 58: ("icmp6", "raw6"), 136: ("udplite", "udplite6")}
 RAW = ("raw", "raw6")
 MAX_AGE_NS = 1_000_000_000
+RETRY_NS = 50_000_000
 _V4_MAPPED = 0xFFFF << 32
 
 
@@ -24,71 +27,64 @@ class Socket(NamedTuple):
 
 
 class Processes:
-    """Finds socket owners; the tables it reads are kept for `max_age_ns` after a question they could not answer."""
+    """Finds the owners of sockets.
 
-    def __init__(self, max_age_ns: int = MAX_AGE_NS) -> None:
-        self._max_age_ns = max_age_ns
+    What was read is used for `MAX_AGE_NS`; a question it cannot answer has it read again, but not more often
+    than every `RETRY_NS`, so that many packets of unknown sockets cost little.
+    """
+
+    def __init__(self) -> None:
+        self._read_ns: dict[object, int] = {}
         self._members: dict[int, list[int]] = {}
-        self._members_ns = -max_age_ns
-        self._sockets: dict[tuple[int, int], tuple[int, tuple[Socket, ...]]] = {}
+        self._sockets: dict[tuple[int, int], tuple[Socket, ...]] = {}
         self._holders: dict[int, dict[int, int]] = {}
-        self._holders_ns: dict[int, int] = {}
-        self._answers: dict[tuple[int, int, int, int], tuple[int, str]] = {}
 
     def owner(self, netns_inode: int, proto: int, addr: int, port: int) -> tuple[int, str] | None:
-        """The (pid, comm) that holds the socket bound to this local address, None if there is none to be seen.
+        """The (pid, comm) that holds the socket bound to this local address; None if there is none to be seen.
 
         `addr` is a host-order integer, 0 for any; `proto` the IP protocol. A socket on any address counts for
-        every address. Never raises for a process that has ended; an answer is kept while the process lives.
+        every address. Never raises for a process that has ended.
         """
-        key = (netns_inode, proto, addr, port)
-        known = self._answers.get(key)
-        if known and _comm(known[0]) == known[1]:
-            return known
-        self._answers.pop(key, None)
-        found = self._find(netns_inode, proto, addr, port)
-        if found:
-            self._answers[key] = found
-        return found
+        for max_age_ns in (MAX_AGE_NS, RETRY_NS):
+            best = _best(self._table(netns_inode, proto, max_age_ns), addr, port)
+            pid = self._holder(netns_inode, best.inode, max_age_ns) if best else 0
+            comm = _comm(pid) if pid else None
+            if comm is not None:
+                return pid, comm
+        return None
 
-    def _find(self, netns_inode: int, proto: int, addr: int, port: int) -> tuple[int, str] | None:
-        best = _best(self._table(netns_inode, proto), addr, port)
-        if best is None:
-            return None
-        pid = self._holder(netns_inode, best.inode)
-        comm = _comm(pid) if pid else None
-        return (pid, comm) if pid and comm is not None else None
-
-    def _table(self, netns_inode: int, proto: int) -> tuple[Socket, ...]:
+    def _is_stale(self, key: object, max_age_ns: int) -> bool:
+        """Whether to read it again now; if so, notes that it was read."""
         now = time.monotonic_ns()
-        known = self._sockets.get((netns_inode, proto))
-        if known and now - known[0] < self._max_age_ns:
-            return known[1]
-        sockets: tuple[Socket, ...] = ()
-        for pid in self._pids(netns_inode):
-            read = _read_sockets(pid, proto)
-            if read is not None:
-                sockets = read
-                break
-        self._sockets[netns_inode, proto] = (now, sockets)
-        return sockets
+        stale = now - self._read_ns.get(key, -max_age_ns) >= max_age_ns
+        if stale:
+            self._read_ns[key] = now
+        return stale
 
-    def _holder(self, netns_inode: int, inode: int) -> int:
-        """The lowest pid with the socket open; 0 if none. A socket may outlive the process's stay in the namespace."""
-        holders = self._holders.get(netns_inode, {})
-        now = time.monotonic_ns()
-        if inode not in holders and now - self._holders_ns.get(netns_inode, -self._max_age_ns) >= self._max_age_ns:
-            holders = {}
-            for pid in reversed(self._pids(netns_inode)):
+    def _table(self, netns_inode: int, proto: int, max_age_ns: int) -> tuple[Socket, ...]:
+        key = (netns_inode, proto)
+        if self._is_stale(key, max_age_ns):
+            self._sockets[key] = ()
+            for pid in self._pids(netns_inode, max_age_ns):
+                found = _read_sockets(pid, proto)
+                if found is not None:
+                    self._sockets[key] = found
+                    break
+        return self._sockets[key]
+
+    def _holder(self, netns_inode: int, inode: int, max_age_ns: int) -> int:
+        """The lowest pid of the namespace that has the socket open; 0 if none."""
+        if self._is_stale(netns_inode, max_age_ns):
+            holders: dict[int, int] = {}
+            for pid in reversed(self._pids(netns_inode, max_age_ns)):
                 holders.update(dict.fromkeys(_socket_inodes(pid), pid))
-            self._holders[netns_inode], self._holders_ns[netns_inode] = holders, now
-        return holders.get(inode, 0)
+            self._holders[netns_inode] = holders
+        return self._holders[netns_inode].get(inode, 0)
 
-    def _pids(self, netns_inode: int) -> list[int]:
+    def _pids(self, netns_inode: int, max_age_ns: int) -> list[int]:
         """Processes in the namespace, lowest pid first."""
-        now = time.monotonic_ns()
-        if now - self._members_ns >= self._max_age_ns:
-            self._members, self._members_ns = _members(), now
+        if self._is_stale("members", max_age_ns):
+            self._members = _members()
         return self._members.get(netns_inode, [])
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracer.enrich.names import Names, system_names
 from tracer.enrich.selectors import HOST_LENGTH, TOS_MASK
 from tracer.model.network import IPV4, NetworkState, Nexthop, NexthopObject, Route, address_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 DEAD = 1  # RTNH_F_DEAD; a dump also sets it for `linkdown` where the device ignores routes with linkdown
 UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT, THROW = 1, 6, 7, 8, 9

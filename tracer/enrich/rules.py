@@ -7,13 +7,15 @@ explanation, or two that differ, the rule is None.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tracer.enrich.routes import Selectors, route_index
 from tracer.enrich.selectors import ACTIONS, HOST_LENGTH, FlowKey, Matcher, rule_text, suppressing_tables
 from tracer.model.network import IPV4, NetworkState, Route, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = [
     "Assignment", "FlowKey", "Observation", "RuleIndex", "Step", "assign", "rule_index", "rule_text",

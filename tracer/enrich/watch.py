@@ -6,8 +6,8 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tracer.enrich import decode, netns
 from tracer.enrich.changes import (
@@ -22,10 +22,22 @@ from tracer.enrich.changes import (
     changes,
     patched,
 )
-from tracer.enrich.names import Namespace
-from tracer.enrich.netlink import GET_NEXTHOP, GROUPS, RTM_F_FIB_MATCH, RTM_F_LOOKUP_TABLE, NetlinkError, RouteSocket, is_gone
-from tracer.enrich.selectors import FlowKey
+from tracer.enrich.netlink import (
+    GET_NEXTHOP,
+    GROUPS,
+    RTM_F_FIB_MATCH,
+    RTM_F_LOOKUP_TABLE,
+    NetlinkError,
+    RouteSocket,
+    is_gone,
+)
 from tracer.model.network import IPV4, IPV6, Link, NetworkState, NexthopObject, Route, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tracer.enrich.names import Namespace
+    from tracer.enrich.selectors import FlowKey
 
 GET_LINK, GET_ADDRESS, GET_ROUTE, GET_RULE, GET_NSID = 18, 22, 26, 34, 90
 LOCAL, MAIN = 255, 254

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracer.errors import BadCapture
 from tracer.model.routing import (
@@ -22,6 +21,9 @@ from tracer.model.routing import (
     address_text,
     plain,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "IPV4", "IPV6", "Address", "DeviceSettings", "Link", "Network", "NetworkState", "Nexthop", "NexthopObject",
@@ -109,7 +111,7 @@ class NetworkState:
             links={link.ifindex: link for link in links},
             addresses=tuple(Address.from_dict(item) for item in values.get("addresses", ())),
             nexthops={item.id: item for item in objects},
-            settings=settings, table_names={number: name for number, name in values.get("table_names", ())},
+            settings=settings, table_names=dict(values.get("table_names", ())),
         )  # fmt: skip
 
 

@@ -6,9 +6,11 @@ Addresses are host-order integers (128 bit for IPv6); `family` is the kernel's A
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 IPV4 = int(socket.AF_INET)
 IPV6 = int(socket.AF_INET6)
