@@ -70,7 +70,12 @@ def hop(rng):
 def random_route(rng):
     kind = rng.choices(("unicast", "multi", "down", "nhid", "throw", "blackhole", "unreachable", "prohibit"),
                        (12, 2, 1, 2, 2, 1, 1, 1))[0]  # fmt: skip
-    words = [prefix(rng), "table", str(rng.choice(TABLES)), *some(rng, 0.5, "metric", str(rng.randrange(1, 4)))]
+    words = [
+        prefix(rng),
+        "table",
+        str(rng.choice(TABLES)),
+        *some(rng, 0.5, "metric", str(rng.randrange(1, 4))),
+    ]
     words += some(rng, 0.2, "tos", rng.choice(("0x04", "0x10", "0xb8")))
     if kind == "unicast":
         return [*words, *hop(rng)]
@@ -95,7 +100,9 @@ def random_rule(rng):
     words += some(rng, 0.1, "sport", rng.choice(("1000-2000", "53")))
     words += some(rng, 0.1, "dport", rng.choice(("80", "443-500")))
     words += some(rng, 0.1, "tos", rng.choice(("0x04", "0x10")))
-    action = rng.choices(("lookup", "goto", "nop", "blackhole", "unreachable", "prohibit"), (20, 3, 1, 1, 1, 1))[0]
+    action = rng.choices(
+        ("lookup", "goto", "nop", "blackhole", "unreachable", "prohibit"), (20, 3, 1, 1, 1, 1)
+    )[0]
     if action == "goto":
         return [*words, "goto", str(rng.randrange(60, 64))]
     if action != "lookup":
@@ -107,7 +114,9 @@ def random_rule(rng):
 
 def configure(rng, *, rules):
     """Fills the namespace anew; what the kernel refuses (a duplicate, a backward goto) is left out by -force."""
-    compat = f"net.ipv4.nexthop_compat_mode={rng.randrange(2)}"  # whether a dump repeats what nexthop objects say
+    compat = (
+        f"net.ipv4.nexthop_compat_mode={rng.randrange(2)}"  # whether a dump repeats what nexthop objects say
+    )
     subprocess.run(["ip", "netns", "exec", NAME, "sysctl", "-qw", compat], check=True)
     lines = [f"route flush table {table}" for table in (*TABLES, 253)]
     lines += ["nexthop flush"]
@@ -124,7 +133,9 @@ def configure(rng, *, rules):
 
 
 def random_flow(rng, links):
-    destination = f"{rng.choice((10, 10, 172, 198))}.{rng.randrange(4)}.{rng.choice((0, 1, 128))}.{rng.randrange(4)}"
+    destination = (
+        f"{rng.choice((10, 10, 172, 198))}.{rng.randrange(4)}.{rng.choice((0, 1, 128))}.{rng.randrange(4)}"
+    )
     proto = rng.choice((6, 17))
     flow = FlowKey(daddr=int(ipaddress.ip_address(destination)), mark=rng.choice((0, 0, 1, 2, 6)), proto=proto,
                    sport=rng.choice((53, 1500)), dport=rng.choice((80, 450, 9)), tos=rng.choice((0, 0, 4, 16, 0xB8)))  # fmt: skip
@@ -168,7 +179,9 @@ def compare(rng, follower, inode, count, *, rules):
         ours, kernels = our_answer(prediction), kernel_answer(follower, inode, flow)
         if flow.oif and prediction.error:
             continue  # ip_route_output assumes that the destination is on the link
-        assert ours == kernels, f"seed {SEED}: {flow}\n{prediction}\n{ip('rule').stdout}{ip('route', 'show', 'table', 'all').stdout}"
+        assert ours == kernels, (
+            f"seed {SEED}: {flow}\n{prediction}\n{ip('rule').stdout}{ip('route', 'show', 'table', 'all').stdout}"
+        )
         check_assignment(state, flow, prediction, rules=rules)
         if rules and prediction.route:
             assert follower.fibmatch(inode, flow).table == prediction.route.table

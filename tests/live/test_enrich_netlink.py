@@ -89,8 +89,13 @@ def test_every_change_is_a_version_of_its_own_time(chain):
             assert state.unsure_ns < before
             return state
 
-        assert any(route.dst_len == 8 for route in changed("route", "add", "8.0.0.0/8", "dev", "left").tables[254])
-        assert [rule.priority for rule in changed("rule", "add", "pref", "7", "lookup", "99").rules][:2] == [0, 7]
+        assert any(
+            route.dst_len == 8 for route in changed("route", "add", "8.0.0.0/8", "dev", "left").tables[254]
+        )
+        assert [rule.priority for rule in changed("rule", "add", "pref", "7", "lookup", "99").rules][:2] == [
+            0,
+            7,
+        ]
         assert not changed("rule", "del", "pref", "7").has_table(IPV4, 99)
         state = changed("route", "add", "9.0.0.0/8", "dev", "left", "table", "99")
         assert len(state.tables[99]) == 1
@@ -112,7 +117,9 @@ def test_every_change_is_a_version_of_its_own_time(chain):
     assert network.at(inode, 0) is start
     assert network.at(inode, time.monotonic_ns()) is state
     again = Network.deserialise(json.loads(json.dumps(network.serialise())))
-    assert [item.to_dict() for item in again.versions(inode)] == [item.to_dict() for item in network.versions(inode)]
+    assert [item.to_dict() for item in again.versions(inode)] == [
+        item.to_dict() for item in network.versions(inode)
+    ]
 
 
 def test_a_namespace_may_come_and_go(chain):
@@ -123,7 +130,9 @@ def test_a_namespace_may_come_and_go(chain):
         ip(chain[0], "link", "add", "out", "type", "veth", "peer", "name", "in", "netns", NEW)
         assert inode in {state.inode for state in follower.poll()}
         follower.poll()
-        peers = {link.name: link.peer_netns for link in follower.network.latest(inode_of(chain[0])).links.values()}
+        peers = {
+            link.name: link.peer_netns for link in follower.network.latest(inode_of(chain[0])).links.values()
+        }
         assert peers["out"] == inode
         subprocess.run(["ip", "netns", "del", NEW], check=True)
         deadline = time.monotonic() + 10

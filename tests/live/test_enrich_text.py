@@ -107,7 +107,9 @@ def test_every_route_is_printed_as_ip_route_prints_it(namespace, table):
 def shortened(line):
     """The line without proto, scope and what else route_text leaves out."""
     start, *nexthops = line.split(" nexthop ")
-    return " nexthop ".join([END.sub("", f"{start} ").strip(), *(END.sub("", hop).strip() for hop in nexthops)])
+    return " nexthop ".join(
+        [END.sub("", f"{start} ").strip(), *(END.sub("", hop).strip() for hop in nexthops)]
+    )
 
 
 def test_selectors_that_iproute2_does_not_know_are_shown(namespace):

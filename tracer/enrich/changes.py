@@ -11,10 +11,11 @@ from tracer.model.network import IPV4, Route
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-LINKS, ADDRESSES, RULES4, RULES6, NEXTHOPS, SETTINGS = "links", "addresses", "rules", "rules6", "nexthops", "settings"
+LINKS, ADDRESSES, NEXTHOPS, SETTINGS = "links", "addresses", "nexthops", "settings"
+RULES4, RULES6 = "rules", "rules6"
 EVERYTHING = frozenset({LINKS, ADDRESSES, RULES4, RULES6, NEXTHOPS, SETTINGS})
 NEW_LINK, NEW_ADDRESS, NEW_ROUTE, NEW_RULE, NEW_NETCONF, NEW_NEXTHOP = 16, 20, 24, 32, 80, 104
-# By the first number of each kind's four messages (NEW, DEL, GET, SET). A rule's device may come or go with a link.
+# By the first number of each kind's four messages (NEW, DEL, GET, SET). A link may be what a rule names.
 PARTS = {
     NEW_LINK: frozenset({LINKS, RULES4, RULES6, SETTINGS}),
     NEW_ADDRESS: frozenset({ADDRESSES}),
@@ -48,15 +49,15 @@ def changes(messages: Iterable[decode.Message]) -> Changes:
             found.parts.add(RULES4 if message.fields["family"] == IPV4 else RULES6)
         elif kind in PARTS:
             found.parts |= PARTS[kind]
-            # With a device, a nexthop object or a setting, IPv4 routes go or die without a notification of their own.
+            # With a device, a nexthop object or a setting, IPv4 routes go or die and nothing announces it.
             found.all_routes |= kind != NEW_ADDRESS
     return found
 
 
 def patched(routes: Sequence[Route], messages: Iterable[decode.Message]) -> tuple[Route, ...] | None:
-    """The routes after the notifications; None where these do not tell enough and the table must be read again.
+    """The routes after the notifications; None where these do not tell enough to do without reading.
 
-    That is the case for a second route with the same prefix, tos and metric, as its place among them is not told.
+    So it is for a second route with the same prefix, tos and metric: its place among them is not told.
     """
     by_key: dict[tuple[int, int, int, int], list[Route]] = {}
     for route in routes:

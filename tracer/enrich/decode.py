@@ -1,7 +1,7 @@
-"""Rtnetlink messages into the model's values: numbers and layouts of linux/rtnetlink.h, fib_rules.h, nexthop.h.
+"""Rtnetlink messages into the model's values, by linux/rtnetlink.h, fib_rules.h and nexthop.h.
 
-Decoded here and not by pyroute2, because its classes leave out attributes (FRA_DSCP, the port masks) and a rule
-shown without one of its selectors would be a wrong answer.
+Decoded here and not by pyroute2, because its classes leave out attributes (FRA_DSCP, the port masks) and a
+rule shown without one of its selectors would be a wrong answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Attributes = Mapping[int, bytes]
 ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 INVERT, UNRESOLVED, IIF_DETACHED, OIF_DETACHED = 2, 4, 8, 16  # FIB_RULE_*
 # FRA_* that are read below or say nothing about what a rule selects (18 padding)
-KNOWN_RULE = frozenset({1, 2, 3, 4, 6, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30})
+KNOWN_RULE = frozenset({1, 2, 3, 4, 6, *range(10, 26), 28, 29, 30})
 NEXTHOP_FLAGS = 0xFF  # RTNH_F_*; the rest of rtm_flags are RTM_F_*
 IFF_UP = 1
 

@@ -30,8 +30,8 @@ ROUTES_PER_NAMESPACE = 20_000
 class Follower:
     """Reads every namespace at `start`, then turns their notifications into versions of `network`.
 
-    A socket keeps its namespace alive, so a namespace is let go as soon as neither a name under /run/netns nor
-    a process refers to it; `poll` looks for that. Not for use by several threads at once.
+    A socket keeps its namespace alive, so a namespace is let go as soon as neither a name under /run/netns
+    nor a process refers to it; `poll` looks for that. Not for use by several threads at once.
     """
 
     def __init__(self, routes_per_namespace: int = ROUTES_PER_NAMESPACE) -> None:
@@ -96,7 +96,7 @@ class Follower:
         return new
 
     def fibmatch(self, inode: int, flow: FlowKey) -> Route | None:
-        """The route that this kernel finds now for such a flow; None if there is none or it cannot be asked."""
+        """The route that this kernel finds now for such a flow; None for none or no answer."""
         if inode not in self._watched:
             return None
         try:
@@ -105,7 +105,7 @@ class Follower:
             return None
 
     def route_get(self, inode: int, flow: FlowKey) -> Route:
-        """As `fibmatch`, but raises the kernel's error (NetlinkError, `code` is the errno) where it has no route."""
+        """As `fibmatch`, but where there is no route raises the kernel's NetlinkError (`code` is the errno)."""
         return self._watched[inode].route_get(flow)
 
     def _add(self, found: Mapping[int, Namespace]) -> list[NetworkState]:

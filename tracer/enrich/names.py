@@ -17,13 +17,13 @@ CONFIG_FOLDERS = ("/usr/lib/iproute2", "/usr/share/iproute2", "/etc/iproute2")
 NAMED_NAMESPACES = Path("/run/netns")
 TABLES = {253: "default", 254: "main", 255: "local"}
 PROTOCOLS = {
-    0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 8: "gated", 9: "ra", 10: "mrt", 11: "zebra",
-    12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk", 16: "dhcp", 18: "keepalived", 42: "babel", 186: "bgp",
+    0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 8: "gated", 9: "ra", 10: "mrt",
+    11: "zebra", 12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk", 16: "dhcp", 18: "keepalived", 42: "babel", 186: "bgp",
     187: "isis", 188: "ospf", 189: "rip", 192: "eigrp",
 }  # fmt: skip
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 IP_PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "ipv6-icmp", 132: "sctp"}
-_CONTAINER = re.compile(r"(docker|libpod|cri-containerd|crio|containerd|lxc)[-/.:]([0-9a-f]{12})[0-9a-f]{0,52}")
+_CONTAINER = re.compile(r"(docker|libpod|cri-containerd|crio|containerd|lxc)[-/.:]([0-9a-f]{12})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def process_namespaces() -> dict[int, Namespace]:
 
 
 def namespaces() -> dict[int, Namespace]:
-    """Every namespace that can be entered: the host's own, those of `ip netns`, those of running processes."""
+    """Every namespace that can be entered: the host's own, those of `ip netns`, those of processes."""
     found = process_namespaces()
     for inode, namespace in named_namespaces().items():
         # A name beats the name of a process, but the host stays the host: people name it, too.

@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from pyroute2.netlink import nlmsg, rtnl
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.exceptions import NetlinkError as NetlinkError  # noqa: PLC0414 - for those above
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -55,7 +55,9 @@ ROUTE = _message_class(rtmsg_base.fields)
 LINK = _message_class(ifinfmsg.fields)
 ADDRESS = _message_class(ifaddrmsg.fields)
 GENERIC = _message_class(rtgenmsg.fields)
-NEXTHOP_MESSAGE = _message_class((("family", "B"), ("scope", "B"), ("proto", "B"), ("resvd", "B"), ("flags", "I")))
+NEXTHOP_MESSAGE = _message_class(
+    (("family", "B"), ("scope", "B"), ("proto", "B"), ("resvd", "B"), ("flags", "I"))
+)
 CLASSES = {
     **dict.fromkeys((rtnl.RTM_NEWRULE, rtnl.RTM_DELRULE, rtnl.RTM_GETRULE), RULE),
     **dict.fromkeys((rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE, rtnl.RTM_GETROUTE), ROUTE),
@@ -73,7 +75,9 @@ class RouteSocket:
     """
 
     def __init__(self, groups: Sequence[int] = ()) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
         self._sequence = 0
         try:
             # Strict checking is what makes the kernel filter a dump by table (since 4.20).
@@ -102,7 +106,9 @@ class RouteSocket:
                 return
             yield from parse(data)
 
-    def dump(self, kind: int, fields: dict[str, int], attributes: dict[int, bytes] | None = None) -> list[Message]:
+    def dump(
+        self, kind: int, fields: dict[str, int], attributes: dict[int, bytes] | None = None
+    ) -> list[Message]:
         """All objects of a kind (RTM_GET…); asked again when the kernel says that they changed meanwhile.
 
         Raises:

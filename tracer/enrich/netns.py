@@ -93,7 +93,7 @@ def _number(path: str) -> int:
 
 
 def _lines(path: str) -> list[str]:
-    """The file's lines; none if it does not exist, because the device is gone or the kernel has no such thing."""
+    """The file's lines; none if it is not there: the device is gone, or the kernel has no such thing."""
     try:
         with open(path, encoding="ascii") as file:
             return file.read().splitlines()

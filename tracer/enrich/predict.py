@@ -72,7 +72,7 @@ def predict(state: NetworkState, flow: FlowKey) -> Prediction | None:
 
 
 def predict_merged(state: NetworkState, flow: FlowKey) -> Prediction | None:
-    """The same while no rule was ever added to the namespace: local and main are one trie, no rule is consulted."""
+    """The same while no rule was ever added: local and main are one trie and no rule is consulted."""
     index = route_index(state)
     tables = [(MAIN, index.merged())]
     if state.has_table(IPV4, DEFAULT):

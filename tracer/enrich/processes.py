@@ -1,4 +1,4 @@
-"""Which process owns a socket: /proc/PID/net of its namespace gives the socket's inode, /proc/PID/fd its holder."""
+"""Which process owns a socket: /proc/PID/net gives the socket's inode, /proc/PID/fd its holder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FILES = {1: ("icmp", "raw"), 6: ("tcp", "tcp6"), 17: ("udp", "udp6"), 58: ("icmp6", "raw6"), 136: ("udplite", "udplite6")}
+FILES = {1: ("icmp", "raw"), 6: ("tcp", "tcp6"), 17: ("udp", "udp6"), 58: ("icmp6", "raw6")}
 RAW = ("raw", "raw6")
 MAX_AGE_NS = 1_000_000_000
 RETRY_NS = 50_000_000
@@ -40,7 +40,7 @@ class Processes:
         self._holders: dict[int, dict[int, int]] = {}
 
     def owner(self, netns_inode: int, proto: int, addr: int, port: int) -> tuple[int, str] | None:
-        """The (pid, comm) that holds the socket bound to this local address; None if there is none to be seen.
+        """The (pid, comm) that holds the socket bound to this local address; None if none is seen.
 
         `addr` is a host-order integer, 0 for any; `proto` the IP protocol. A socket on any address counts for
         every address. Never raises for a process that has ended.
@@ -99,7 +99,7 @@ def _members() -> dict[int, list[int]]:
 
 
 def _best(sockets: tuple[Socket, ...], addr: int, port: int) -> Socket | None:
-    """As the kernel scores them: the exact address before any; a connection before the listener it came from."""
+    """As the kernel scores them: the exact address before any, a connection before its listener."""
     candidates = [item for item in sockets if item.port == port and item.address in {addr, 0}]
     return min(candidates, key=lambda item: (item.address != addr, item.listening), default=None)
 

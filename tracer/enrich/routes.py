@@ -1,4 +1,4 @@
-"""Longest-prefix match over a table's routes, as `fib_table_lookup` does it, and how `ip route` prints a route."""
+"""Longest-prefix match as `fib_table_lookup` does it, and how `ip route` prints a route."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Selectors(NamedTuple):
 class Observed(NamedTuple):
     """What a probe read of the route that a lookup ended in; None where it could not be read.
 
-    `gateway` is an integer of either family, 0 for on link; `error` is 0 or -errno. A lookup that failed shows
-    nothing but `error`; a route through a nexthop object shows `nhid` and the nexthop, and nothing of its own.
+    `gateway` is an integer of either family, 0 for on link; `error` is 0 or -errno. A lookup that failed
+    shows nothing but `error`; a route through a nexthop object shows `nhid` and the nexthop, nothing else.
     """
 
     type: int | None = None
@@ -46,7 +46,9 @@ class Observed(NamedTuple):
 class RouteTable:
     """The routes of one table, indexed by prefix length and prefix."""
 
-    def __init__(self, routes: Iterable[Route], objects: Mapping[int, NexthopObject], family: int = IPV4) -> None:
+    def __init__(
+        self, routes: Iterable[Route], objects: Mapping[int, NexthopObject], family: int = IPV4
+    ) -> None:
         self._bits = HOST_LENGTH.get(family, 128)
         self._objects = objects
         by_length: dict[int, dict[int, list[Route]]] = {}
@@ -55,7 +57,7 @@ class RouteTable:
             by_length.setdefault(route.dst_len, {}).setdefault(route.dst >> shift, []).append(route)
         for prefixes in by_length.values():
             for same in prefixes.values():
-                # The order of aliases in a leaf (fib_insert_alias); sort() keeps the dump's order among equals.
+                # The order of aliases in a leaf (fib_insert_alias); among equals the dump's order stays.
                 same.sort(key=lambda route: (-route.table, -route.tos, route.metric))
         self._lengths = tuple((length, by_length[length]) for length in sorted(by_length, reverse=True))
 
@@ -84,7 +86,7 @@ def _is_good(nexthop: Nexthop, oif: int) -> bool:
 
 
 def nexthops_of(route: Route, objects: Mapping[int, NexthopObject]) -> tuple[Nexthop, ...]:
-    """The route's nexthops; those of its nexthop object where the kernel does not repeat them in the route."""
+    """The route's nexthops; those of its nexthop object where the route does not repeat them."""
     if route.nexthops or not route.nhid:
         return route.nexthops
     return tuple(
@@ -121,8 +123,10 @@ class RouteIndex:
         return self._tables[key]
 
     def merged(self) -> RouteTable | None:
-        """The one trie of the tables local and main, as long as no rule was ever added; None if it is not known."""
-        known = [self._state.routes(IPV4, table) for table in (255, 254) if self._state.has_table(IPV4, table)]
+        """The one trie of local and main, as long as no rule was ever added; None if it is not known."""
+        known = [
+            self._state.routes(IPV4, table) for table in (255, 254) if self._state.has_table(IPV4, table)
+        ]
         found = [routes for routes in known if routes is not None]
         if len(found) < len(known):
             return None
@@ -161,9 +165,10 @@ def _agrees(route: Route, observed: Observed, state: NetworkState) -> bool:
         if observed.nhid != route.nhid and observed.nhid not in members:
             return False
     else:
-        own = ((observed.type, route.type), (observed.protocol, route.protocol), (observed.scope, route.scope))
-        pairs = (*own, (observed.metric, route.metric), (observed.nhid, route.nhid))
-        if any(seen is not None and seen != known for seen, known in pairs):
+        seen_values = (observed.type, observed.protocol, observed.scope, observed.metric, observed.nhid)
+        own_values = (route.type, route.protocol, route.scope, route.metric, route.nhid)
+        pairs = zip(seen_values, own_values, strict=True)
+        if any(seen is not None and seen != own for seen, own in pairs):
             return False
     return any(
         observed.gateway in {None, nexthop.gateway} and observed.ifindex in {None, nexthop.ifindex}
@@ -172,7 +177,7 @@ def _agrees(route: Route, observed: Observed, state: NetworkState) -> bool:
 
 
 def route_text(route: Route, state: NetworkState, names: Names | None = None) -> str:
-    """The start of the line of `ip route show table T`: type, prefix, nexthop; several nexthops on one line."""
+    """The start of the line of `ip route show table T`: type, prefix, nexthops, all on one line."""
     parts = [] if route.type == UNICAST else [route.type_name]
     parts.append(_destination(route))
     if route.src_len:
@@ -201,7 +206,8 @@ def _destination(route: Route) -> str:
 def _nexthop_words(family: int, nexthop: Nexthop, state: NetworkState) -> list[str]:
     words = []
     if nexthop.gateway_family:
-        other = "" if nexthop.gateway_family == family else ("inet " if nexthop.gateway_family == IPV4 else "inet6 ")
+        name = "inet " if nexthop.gateway_family == IPV4 else "inet6 "
+        other = "" if nexthop.gateway_family == family else name
         words.append(f"via {other}{address_text(nexthop.gateway_family, nexthop.gateway)}")
     if nexthop.ifindex:
         link = state.links.get(nexthop.ifindex)

@@ -45,8 +45,8 @@ class Step(NamedTuple):
 class Assignment(NamedTuple):
     """One decision: a step per observed lookup, and how the walk ended.
 
-    `end` is "hit", "route error" (a blackhole, unreachable or prohibit route), "rule error" (`final_rule` says
-    which), "no rule left" or "unknown". With `consistent` false nothing explains the observation.
+    `end` is "hit", "route error" (a blackhole, unreachable or prohibit route), "rule error" (`final_rule`
+    says which), "no rule left" or "unknown". With `consistent` false nothing explains the observation.
     """
 
     steps: tuple[Step, ...]
@@ -56,13 +56,17 @@ class Assignment(NamedTuple):
     merged: bool = False
 
 
+Outcome = Assignment | tuple[int, tuple[Step, ...]]
+"""Where one rule leads: the end of the walk, or a position to go on from with the steps so far."""
+
+
 def assign(state: NetworkState, flow: FlowKey, observed: Sequence[Observation]) -> Assignment:
     """The rule behind each of the lookups of ONE decision, in the order they were observed."""
     return rule_index(state, flow.family).assign(flow, tuple(observed))
 
 
 class RuleIndex:
-    """The rules of one state and family, ready to be replayed; answers are cached by the selectors in use."""
+    """The rules of one state and family, ready to be replayed; answers are cached by selectors in use."""
 
     def __init__(self, state: NetworkState, family: int = IPV4) -> None:
         self._state, self._family = state, family
@@ -99,11 +103,11 @@ class RuleIndex:
         return explanations[0] if len(explanations) == 1 else _common(explanations)
 
     def _merged(self, flow: FlowKey, observed: tuple[Observation, ...]) -> Assignment:
-        """No rule was ever added: the kernel consults none and walks one trie for local and main, then default."""
+        """No rule was ever added: the kernel walks one trie for local and main, then default."""
         by_table = {rule.table: rule for rule in self._rules}
         steps = []
         for number, (walked, owner, result) in enumerate(observed):
-            if walked != (MAIN, DEFAULT)[min(number, 1)] or number > 1 or (number and observed[0][2] not in AGAIN):
+            if number > 1 or walked != (MAIN, DEFAULT)[number] or (number and observed[0][2] not in AGAIN):
                 return _nothing(observed)
             table = walked
             if walked == MAIN and result not in AGAIN:
@@ -115,7 +119,7 @@ class RuleIndex:
         return Assignment(tuple(steps), _end_of(result), None, consistent=True, merged=True)
 
     def _merged_owner(self, flow: FlowKey) -> int:
-        """The table of a hit whose owner could not be read: local or main by the longer prefix, 0 if unknown."""
+        """The table of a hit whose owner could not be read, by the longer prefix; 0 if unknown."""
         found = [(table, self._route(table, flow)) for table in (LOCAL, MAIN)]
         if any(self._state.routes(IPV4, table) is None for table, _ in found):
             return 0
@@ -147,7 +151,7 @@ class RuleIndex:
 
     def _act(
         self, position: int, steps: tuple[Step, ...], flow: FlowKey, observed: tuple[Observation, ...]
-    ) -> list[Assignment | tuple[int, tuple[Step, ...]]]:
+    ) -> list[Outcome]:
         """What a rule that matched leads to: ends, or positions from which the walk goes on."""
         rule = self._rules[position]
         if rule.action == "goto":
@@ -161,7 +165,7 @@ class RuleIndex:
 
     def _look_up(
         self, position: int, steps: tuple[Step, ...], flow: FlowKey, observed: tuple[Observation, ...]
-    ) -> list[Assignment | tuple[int, tuple[Step, ...]]]:
+    ) -> list[Outcome]:
         rule = self._rules[position]
         table = self.table_of(rule, flow)
         following = observed[len(steps)] if len(steps) < len(observed) else None
@@ -175,14 +179,15 @@ class RuleIndex:
         if result == "hit":
             accepted = Assignment((*steps, Step(rule, suppressed=False)), "hit", None, consistent=True)
             choice = self.suppressed(rule, flow, following[1] or table)
-            out: list[Assignment | tuple[int, tuple[Step, ...]]] = [accepted] if last and choice is not True else []
+            out: list[Outcome] = [accepted] if last and choice is not True else []
             # What the route says is only a hint while more lookups follow: then it was thrown away.
             return [*out, thrown] if choice is not False or (rule.suppresses and not last) else out
-        ends = [Assignment(onward[1], _end_of(result), None, consistent=True)] if last and result in FINAL else []
+        final = last and result in FINAL
+        ends: list[Outcome] = [Assignment(onward[1], _end_of(result), None, consistent=True)] if final else []
         return [*ends, onward] if result in AGAIN else ends
 
     def table_of(self, rule: Rule, flow: FlowKey) -> int:
-        """The table that the rule sends the flow to; for an l3mdev rule that of the flow's master, 0 if unknown."""
+        """The table the rule sends the flow to; for l3mdev that of the flow's master, 0 if unknown."""
         if not rule.l3mdev:
             return rule.table
         link = self._state.links.get(flow.l3mdev)
@@ -212,7 +217,8 @@ def rule_index(state: NetworkState, family: int = IPV4) -> RuleIndex:
 
 
 def _is_default(rules: tuple[Rule, ...]) -> bool:
-    expected = [Rule(IPV4, preference, "lookup", table) for preference, table in ((0, 255), (32766, 254), (32767, 253))]
+    tables = ((0, LOCAL), (32766, MAIN), (32767, DEFAULT))
+    expected = [Rule(IPV4, preference, "lookup", table) for preference, table in tables]
     plain = [Rule(rule.family, rule.priority, rule.action, rule.table) for rule in rules]
     return plain == expected and all(Matcher(rule, {}).is_plain for rule in rules)
 
@@ -249,8 +255,8 @@ def _same(values: list[_T]) -> _T | None:
 def _key_function(rules: tuple[Rule, ...]) -> Callable[[FlowKey], tuple[int, ...]]:
     """A key that is equal only for flows between which no rule of the list can tell.
 
-    Of a field that rules compare with ranges or prefixes it holds the number of the interval, so that the cache
-    does not grow with the number of addresses.
+    Of a field that rules compare with ranges or prefixes it holds the number of the interval, so that the
+    cache does not grow with the number of addresses.
     """
     edges: dict[str, set[int]] = {}
     exact = {name for rule in rules for name in _exact_fields(rule)}
@@ -260,7 +266,8 @@ def _key_function(rules: tuple[Rule, ...]) -> Callable[[FlowKey], tuple[int, ...
         for name, low, high in _intervals(rule):
             edges.setdefault(name, set()).update((low, high + 1))
     positions = tuple(FlowKey._fields.index(name) for name in sorted(exact))
-    cuts = tuple((FlowKey._fields.index(name), sorted(found)) for name, found in edges.items() if name not in exact)
+    others = {name: sorted(found) for name, found in edges.items() if name not in exact}
+    cuts = tuple((FlowKey._fields.index(name), found) for name, found in others.items())
     return lambda flow: (
         *(flow[position] for position in positions),
         *(bisect_right(found, flow[position]) for position, found in cuts),

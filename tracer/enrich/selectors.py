@@ -10,7 +10,7 @@ from tracer.model.network import IPV4, Link, NetworkState, Rule, address_text
 
 HOST_LENGTH = {IPV4: 32}
 TOS_MASK = 0x1C  # INET_DSCP_LEGACY_TOS_MASK: what a `tos` selector of IPv4 is compared with
-FULL_MARK = 0xFFFFFFFF
+FULL_MARK, FULL_PORT, FULL_DSCP = 0xFFFFFFFF, 0xFFFF, 0x3F
 ACTIONS = ("blackhole", "unreachable", "prohibit")
 
 
@@ -73,17 +73,17 @@ def _selector_text(rule: Rule, names: Names) -> list[str]:
         parts.append(f"uidrange {rule.uid[0]}-{rule.uid[1]}")
     if rule.ip_proto:
         parts.append(f"ipproto {names.ip_protocol(rule.ip_proto)}")
-    for word, ports, mask in (
-        ("sport", rule.sport, rule.sport_mask),
-        ("dport", rule.dport, rule.dport_mask),
-    ):
-        if ports:
-            parts.append(f"{word} {_port_text(ports, mask)}")
+    return parts + _port_words(rule) + _dscp_words(rule, names)
+
+
+def _port_words(rule: Rule) -> list[str]:
+    parts = []
+    if rule.sport:
+        parts.append(f"sport {_port_text(rule.sport, rule.sport_mask)}")
+    if rule.dport:
+        parts.append(f"dport {_port_text(rule.dport, rule.dport_mask)}")
     if rule.tun_id:
         parts.append(f"tun_id {rule.tun_id}")
-    if rule.dscp is not None:
-        mask = "" if rule.dscp_mask in {0, 0x3F} else f"/0x{rule.dscp_mask:02x}"
-        parts.append(f"dscp {_dscp_text(rule.dscp, names) if not mask else f'0x{rule.dscp:02x}'}{mask}")
     return parts
 
 
@@ -94,13 +94,17 @@ def _alternate_hex(number: int) -> str:
 
 def _port_text(ports: tuple[int, int], mask: int) -> str:
     low, high = ports
-    if mask and mask != 0xFFFF:
+    if mask and mask != FULL_PORT:
         return f"0x{low:x}/0x{mask:x}"
     return str(low) if low == high else f"{low}-{high}"
 
 
-def _dscp_text(dscp: int, names: Names) -> str:
-    return names.dsfields.get(dscp << 2, str(dscp))
+def _dscp_words(rule: Rule, names: Names) -> list[str]:
+    if rule.dscp is None:
+        return []
+    if rule.dscp_mask not in {0, FULL_DSCP}:
+        return [f"dscp 0x{rule.dscp:02x}/0x{rule.dscp_mask:02x}"]
+    return [f"dscp {names.dsfields.get(rule.dscp << 2, str(rule.dscp))}"]
 
 
 def _action_text(rule: Rule, table_names: Mapping[int, str], names: Names) -> list[str]:
@@ -125,7 +129,7 @@ def _action_text(rule: Rule, table_names: Mapping[int, str], names: Names) -> li
 
 
 def suppressing_tables(state: NetworkState, family: int = IPV4) -> frozenset[int]:
-    """Tables in which a hit may be thrown away: those of rules with suppress_prefixlength or suppress_ifgroup."""
+    """Tables in which a hit may be thrown away: those of rules with suppress_prefixlength or _ifgroup."""
     return frozenset(rule.table for rule in state.rules_of(family) if rule.suppresses)
 
 
@@ -156,7 +160,8 @@ class Matcher:
 
 
 def _tests(rule: Rule, by_name: Mapping[str, Link]) -> tuple[Test, ...]:
-    tests = [_device(name, by_name, field) for name, field in ((rule.iif, "iif"), (rule.oif, "oif")) if name]
+    devices = ((rule.iif, "iif"), (rule.oif, "oif"))
+    tests = [_device(name, by_name, field) for name, field in devices if name]
     if rule.mask:
         tests.append(lambda flow: not (rule.mark ^ flow.mark) & rule.mask)
     if rule.tun_id:
@@ -181,7 +186,8 @@ def _field_tests(rule: Rule) -> list[Test]:
         tests.append(_tos(rule.tos, TOS_MASK if rule.family == IPV4 else 0xFC))
     if rule.ip_proto:
         tests.append(lambda flow: flow.proto == rule.ip_proto)
-    for field, ports, mask in (("sport", rule.sport, rule.sport_mask), ("dport", rule.dport, rule.dport_mask)):
+    sport, dport = ("sport", rule.sport, rule.sport_mask), ("dport", rule.dport, rule.dport_mask)
+    for field, ports, mask in (sport, dport):
         if ports and mask:
             tests.append(_masked(field, ports[0], mask))
         elif ports:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 GET_LINK, GET_ADDRESS, GET_ROUTE, GET_RULE, GET_NSID = 18, 22, 26, 34, 90
 LOCAL, MAIN = 255, 254
 PORT_PROTOCOLS = frozenset({1, 6, 17, 58})
-# A table up to this size is read again whole when it changes; in a larger one the notification itself is applied.
+# A table up to this size is read again when it changes; to a larger one the notification itself is applied.
 READ_AGAIN = 500
 
 
@@ -185,7 +185,7 @@ class Watched:
 
     def _read_all_routes(self) -> None:
         small, large = _affordable(self._sizes, self._limit)
-        tables: dict[int, tuple[Route, ...]] = {table: () for table in small}
+        tables: dict[int, tuple[Route, ...]] = dict.fromkeys(small, ())
         if not large:
             tables.update(_by_table(self._routes(IPV4)))
         else:
@@ -214,7 +214,7 @@ class Watched:
         return self._routes(IPV4, table) if after is None else after
 
     def _routes(self, family: int, table: int = 0) -> tuple[Route, ...]:
-        """All routes of a family, or those of one table (filtered by the kernel); none if it does not exist."""
+        """All routes of a family, or of one table (filtered by the kernel); none if it does not exist."""
         attributes = {15: struct.pack("I", table)} if table else {}
         try:
             found = self._questions.dump(GET_ROUTE, {"family": family}, attributes)
@@ -258,15 +258,16 @@ def _by_table(routes: Iterable[Route]) -> dict[int, tuple[Route, ...]]:
 def _route_question(flow: FlowKey) -> tuple[dict[str, int], dict[int, bytes]]:
     size, bits = (4, 32) if flow.family == IPV4 else (16, 128)
     if flow.proto and flow.proto not in PORT_PROTOCOLS:
-        raise ValueError(f"the kernel answers route questions for tcp, udp and icmp only, not for {flow.proto}")
-    fields = {"family": flow.family, "dst_len": bits, "tos": flow.tos, "flags": RTM_F_FIB_MATCH | RTM_F_LOOKUP_TABLE}
+        raise ValueError(f"the kernel can be asked about tcp, udp and icmp, not about protocol {flow.proto}")
+    flags = RTM_F_FIB_MATCH | RTM_F_LOOKUP_TABLE
+    fields = {"family": flow.family, "dst_len": bits, "tos": flow.tos, "flags": flags}
     attributes = {1: flow.daddr.to_bytes(size, "big"), 25: struct.pack("I", flow.uid)}
     if flow.saddr:
         fields["src_len"] = bits
         attributes[2] = flow.saddr.to_bytes(size, "big")
     for number, value, layout in (
-        (3, flow.iif if flow.iif != 1 else 0, "I"), (4, flow.oif, "I"), (16, flow.mark, "I"), (27, flow.proto, "B"),
-        (28, flow.sport, ">H"), (29, flow.dport, ">H"),
+        (3, flow.iif if flow.iif != 1 else 0, "I"), (4, flow.oif, "I"), (16, flow.mark, "I"),
+        (27, flow.proto, "B"), (28, flow.sport, ">H"), (29, flow.dport, ">H"),
     ):  # fmt: skip
         if value:
             attributes[number] = struct.pack(layout, value)

@@ -1,4 +1,4 @@
-"""The network configuration of every namespace over time: which state was in force when a packet was routed."""
+"""The network configuration of every namespace over time: which was in force when a packet was routed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "IPV4", "IPV6", "Address", "DeviceSettings", "Link", "Network", "NetworkState", "Nexthop", "NexthopObject",
-    "Route", "Rule", "address_text",
+    "IPV4", "IPV6", "Address", "DeviceSettings", "Link", "Network", "NetworkState", "Nexthop",
+    "NexthopObject", "Route", "Rule", "address_text",
 ]  # fmt: skip
 
 
@@ -37,11 +37,11 @@ def _empty() -> Mapping[Any, Any]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkState:
-    """One network namespace from `since_ns` (CLOCK_MONOTONIC) on; compared by identity, so it can key a cache.
+    """One network namespace from `since_ns` (CLOCK_MONOTONIC) on; equal by identity, so it can key a cache.
 
-    `tables` has the IPv4 tables that exist and were small enough to read; `large` names those that exist and were
-    not read. `tables6` and `large6` are the same for IPv6. `unsure_ns` is the last moment at which the state
-    before this one was still certain: between the two, either may have been in force.
+    `tables` has the IPv4 tables that exist and were small enough to read; `large` names those that exist and
+    were not read. `tables6` and `large6` are the same for IPv6. `unsure_ns` is the last moment at which the
+    state before this one was still certain: between the two, either may have been in force.
     """
 
     inode: int
@@ -71,7 +71,7 @@ class NetworkState:
         return table in self.tables6 or table in self.large6
 
     def routes(self, family: int, table: int) -> tuple[Route, ...] | None:
-        """The routes of a table in the kernel's order; None if it is unknown or too large to have been read."""
+        """The routes of a table in the kernel's order; None if it is unknown or was too large to read."""
         return (self.tables if family == IPV4 else self.tables6).get(table)
 
     def rp_filter(self, device: str) -> int:
@@ -146,7 +146,7 @@ class Network:
         return versions[max(bisect_right(self._since[inode], ts_ns) - 1, 0)]
 
     def candidates(self, inode: int, ts_ns: int) -> tuple[NetworkState, ...]:
-        """Every state that may have been in force at `ts_ns`, likeliest first: changes are noticed a little late."""
+        """Every state that may have been in force, likeliest first: changes are noticed a little late."""
         first = self.at(inode, ts_ns)
         if first is None:
             return ()

@@ -22,8 +22,8 @@ ROUTE_TYPES = (
 
 def address_text(family: int, address: int) -> str:
     """The address as people write it; `family` is AF_INET or AF_INET6."""
-    size = 4 if family == IPV4 else 16
-    return socket.inet_ntop(socket.AF_INET if family == IPV4 else socket.AF_INET6, address.to_bytes(size, "big"))
+    size, kind = (4, socket.AF_INET) if family == IPV4 else (16, socket.AF_INET6)
+    return socket.inet_ntop(kind, address.to_bytes(size, "big"))
 
 
 class Record:
@@ -48,6 +48,7 @@ class Record:
 
 
 def plain(value: Any) -> Any:
+    """The value as JSON has it: records as dicts, tuples and sets as lists."""
     if isinstance(value, Record):
         return value.to_dict()
     if isinstance(value, (tuple, frozenset)):

@@ -81,7 +81,11 @@ def test_any_nexthop_of_a_multipath_route_agrees():
 
 def test_nexthop_objects_are_matched_by_id():
     """The probe reads the member's id, the route has the group's, and no field of the route itself."""
-    objects = (NexthopObject(1, ifindex=5), NexthopObject(2, ifindex=6), NexthopObject(9, group=((1, 1), (2, 3))))
+    objects = (
+        NexthopObject(1, ifindex=5),
+        NexthopObject(2, ifindex=6),
+        NexthopObject(9, group=((1, 1), (2, 3))),
+    )
     mine = route(nhid=9, nexthops=(), protocol=3)
     state = state_of(mine, objects=objects)
     assert match(state, 254, 1, Observed(0, 0, 0, 0, 0, 6, 2)) == mine

@@ -74,7 +74,9 @@ def test_the_last_hit_is_suppressed_when_the_route_says_so():
     """With no table left to ask, only the matched prefix tells whether the hit counted."""
     default = Route(IPV4, 254, nexthops=DEVICE)
     longer = Route(IPV4, 254, dst=ip("10.0.0.0"), dst_len=8, nexthops=DEVICE)
-    state = state_of(LOCAL, Rule(IPV4, 9, "lookup", table=254, suppress_prefixlength=0), routes=(default, longer))
+    state = state_of(
+        LOCAL, Rule(IPV4, 9, "lookup", table=254, suppress_prefixlength=0), routes=(default, longer)
+    )
     observed = [(255, 0, "miss"), (254, 254, "hit")]
     thrown = assign(state, FlowKey(daddr=ip("8.8.8.8")), observed)
     kept = assign(state, FlowKey(daddr=ip("10.1.1.1")), observed)
