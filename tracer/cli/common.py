@@ -19,6 +19,7 @@ from tracer.errors import Exit, TracerError
 INTERRUPTED = 130
 """Exit code after Ctrl-C where a command has nothing to finish (128 + SIGINT, as shells count)."""
 
+_SHOWN_LENGTH = 200
 P = ParamSpec("P")
 
 
@@ -62,7 +63,7 @@ def end(error: BaseException) -> int:
         traceback.print_exception(error)
         return Exit.FAILED
     return complain(
-        f"unexpected {type(error).__name__}: {error}\n"
+        f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:_SHOWN_LENGTH]}\n"
         "this is a mistake in fibtrace: please report it, with what it prints under FIBTRACE_DEBUG=1",
         Exit.FAILED,
     )

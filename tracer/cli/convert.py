@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 from typing import Annotated
 
 import typer
 
 
 def convert(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A capture: .csv, .jsonl or .parquet; - is stdin.")
+    source: Annotated[str, typer.Argument(metavar="IN", help="A capture: .csv, .jsonl or .parquet.")],
+    target: Annotated[
+        str, typer.Argument(metavar="OUT", help="Suffix decides; - is stdout, which needs --format.")
     ],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="Suffix decides; -, -.csv, -.jsonl: stdout.")],
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", metavar="csv|jsonl|parquet|tree|line", help="Instead of OUT's suffix."),
+    ] = None,
 ) -> None:
-    """Write a capture in another format, by suffix.
+    """Write a capture in another format: csv, jsonl or parquet, by suffix."""
+    from tracer.outputs.registry import convert as convert_capture
 
-    csv, jsonl or parquet; `-` is stdout.
-    """
-    from tracer.outputs import convert as convert_capture
-
-    convert_capture(source, target)
+    done = convert_capture(source, target, format_)
+    if done.dropped_lines:
+        print(f"warning: {source} ends in the middle of a line, which was left out", file=sys.stderr)

@@ -11,7 +11,7 @@ import typer
 from tracer.cli.common import command
 
 if TYPE_CHECKING:
-    from tracer.lab import Running
+    from tracer.lab.engine import Running
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,32 +25,32 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A lab: see `fibtrace 
 @app.command("list")
 @command
 def list_() -> None:
-    """Name the labs, what each shows, and which are up."""
-    from tracer import lab
+    """Name the labs, what each shows, and which one is up."""
+    from tracer.lab.catalog import labs
+    from tracer.lab.state import State
 
-    for entry in lab.labs():
-        print(f"{entry.name:<12} {entry.summary}")
+    for name, lab in labs().items():
+        print(f"{name:<10} {'up' if State(name).ready() else '  '}  {lab.summary}")
 
 
 @app.command()
 @command
 def up(name: Name) -> None:
     """Build a lab; it stays until `down`."""
-    from tracer import lab
+    from tracer.lab import engine
 
-    running = lab.up(name)
+    running = engine.up(name)
     print(f"lab {name} is up: {', '.join(running.namespaces)}", file=sys.stderr)
-    print(f"try: ip netns exec {next(iter(running.namespaces))} ip rule", file=sys.stderr)
+    print(f"try: ip -n {next(iter(running.namespaces))} rule", file=sys.stderr)
 
 
 @app.command()
 @command
 def down(name: Name) -> None:
     """Remove a lab and all it made, also what a killed run left."""
-    from tracer import lab
+    from tracer.lab import engine
 
-    found = lab.down(name)
-    print(f"lab {name} {'is removed' if found else 'was not up'}", file=sys.stderr)
+    print(f"lab {name} {'is removed' if engine.down(name) else 'was not up'}", file=sys.stderr)
 
 
 @app.command()
@@ -67,12 +67,15 @@ def run(
     ] = "tree",
 ) -> int:
     """Build a lab, trace its traffic, print the paths, tear it down."""
-    from tracer import lab
+    from tracer.lab import engine
 
-    with lab.running(name) as running:
+    with engine.running(name) as running:
         return _trace(running, output or [], format_)
 
 
 def _trace(running: Running, outputs: list[Path], stdout_format: str) -> int:
-    """Trace one run of the lab's traffic, within its namespaces; returns the exit code."""
+    """Trace one run of the lab's traffic, within its namespaces; returns the exit code.
+
+    The traffic as a command, as for `trace -- COMMAND`: `python -m tracer.lab.run_traffic NAME`.
+    """
     raise NotImplementedError(running, outputs, stdout_format)
