@@ -1,3 +1,4 @@
+# ruff: noqa: D103, T201, S311 - helpers say it in their names; figures are printed; random tests, repeatable by their seed
 """Random configurations, asked of the kernel and of our model of it: no answer may differ."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import json
 import os
 import random
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,6 @@ from tracer.enrich.follower import Follower
 from tracer.enrich.netlink import NetlinkError
 from tracer.enrich.predict import predict, predict_merged
 from tracer.enrich.rules import FlowKey, assign
-from tracer.model.network import IPV4
 
 pytestmark = [
     pytest.mark.live,
@@ -43,9 +44,18 @@ def namespace():
             if device != "e3":  # one device stays without carrier
                 ip("link", "set", f"p{device}", "up")
         subprocess.run(
-            ["ip", "netns", "exec", NAME, "sysctl", "-qw", "net.ipv4.ip_forward=1",
-             "net.ipv4.conf.e3.ignore_routes_with_linkdown=1"], check=True,
-        )  # fmt: skip
+            [
+                "ip",
+                "netns",
+                "exec",
+                NAME,
+                "sysctl",
+                "-qw",
+                "net.ipv4.ip_forward=1",
+                "net.ipv4.conf.e3.ignore_routes_with_linkdown=1",
+            ],
+            check=True,
+        )
         yield NAME
     finally:
         subprocess.run(["ip", "netns", "del", NAME], check=True)
@@ -68,8 +78,10 @@ def hop(rng):
 
 
 def random_route(rng):
-    kind = rng.choices(("unicast", "multi", "down", "nhid", "throw", "blackhole", "unreachable", "prohibit"),
-                       (12, 2, 1, 2, 2, 1, 1, 1))[0]  # fmt: skip
+    kind = rng.choices(
+        ("unicast", "multi", "down", "nhid", "throw", "blackhole", "unreachable", "prohibit"),
+        (12, 2, 1, 2, 2, 1, 1, 1),
+    )[0]
     words = [
         prefix(rng),
         "table",
@@ -128,8 +140,13 @@ def configure(rng, *, rules):
         lines += ["rule add pref 0 lookup local"] if rng.random() < 0.9 else ["rule add pref 40 lookup local"]
     lines += ["route add " + " ".join(random_route(rng)) for _ in range(25)]
     lines += ["rule add " + " ".join(random_rule(rng)) for _ in range(8 if rules else 0)]
-    subprocess.run(["ip", "-n", NAME, "-force", "-batch", "-"], input="\n".join(lines), text=True,
-                   capture_output=True, check=False)  # fmt: skip
+    subprocess.run(
+        ["ip", "-n", NAME, "-force", "-batch", "-"],
+        input="\n".join(lines),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
 
 
 def random_flow(rng, links):
@@ -137,12 +154,18 @@ def random_flow(rng, links):
         f"{rng.choice((10, 10, 172, 198))}.{rng.randrange(4)}.{rng.choice((0, 1, 128))}.{rng.randrange(4)}"
     )
     proto = rng.choice((6, 17))
-    flow = FlowKey(daddr=int(ipaddress.ip_address(destination)), mark=rng.choice((0, 0, 1, 2, 6)), proto=proto,
-                   sport=rng.choice((53, 1500)), dport=rng.choice((80, 450, 9)), tos=rng.choice((0, 0, 4, 16, 0xB8)))  # fmt: skip
+    flow = FlowKey(
+        daddr=int(ipaddress.ip_address(destination)),
+        mark=rng.choice((0, 0, 1, 2, 6)),
+        proto=proto,
+        sport=rng.choice((53, 1500)),
+        dport=rng.choice((80, 450, 9)),
+        tos=rng.choice((0, 0, 4, 16, 0xB8)),
+    )
     if rng.random() < 0.4:
         device, source = links[rng.choice(DEVICES[:3])], f"203.0.113.{rng.randrange(256)}"
         return flow._replace(iif=device, saddr=int(ipaddress.ip_address(source)))
-    source = f"10.{rng.randrange(4)}.0.1" if rng.random() < 0.5 else "0.0.0.0"
+    source = f"10.{rng.randrange(4)}.0.1" if rng.random() < 0.5 else "0.0.0.0"  # noqa: S104 - no source given
     oif = links[rng.choice(DEVICES[:3])] if rng.random() < 0.15 else 0
     return flow._replace(saddr=int(ipaddress.ip_address(source)), oif=oif, uid=rng.choice((0, 5, 1500)))
 
@@ -168,6 +191,12 @@ def values_of(route):
     return (route.prefix, route.type, route.scope, route.metric, route.tos, route.protocol, route.nhid, hops)
 
 
+def context(flow, prediction):
+    """All one needs to understand a difference."""
+    routes = ip("route", "show", "table", "all").stdout
+    return f"seed {SEED}: {flow}\n{prediction}\n{ip('rule').stdout}{routes}"
+
+
 def compare(rng, follower, inode, count, *, rules):
     """Asks `count` random flows; returns how many were compared and how many did not end in an error."""
     state = follower.network.latest(inode)
@@ -179,9 +208,7 @@ def compare(rng, follower, inode, count, *, rules):
         ours, kernels = our_answer(prediction), kernel_answer(follower, inode, flow)
         if flow.oif and prediction.error:
             continue  # ip_route_output assumes that the destination is on the link
-        assert ours == kernels, (
-            f"seed {SEED}: {flow}\n{prediction}\n{ip('rule').stdout}{ip('route', 'show', 'table', 'all').stdout}"
-        )
+        assert ours == kernels, context(flow, prediction)
         check_assignment(state, flow, prediction, rules=rules)
         if rules and prediction.route:
             assert follower.fibmatch(inode, flow).table == prediction.route.table
@@ -206,7 +233,7 @@ def test_the_merged_trie_answers_as_the_kernel(namespace):
     """Before any rule was added the kernel consults none; our one trie gives the same routes."""
     rng = random.Random(SEED)
     with Follower() as follower:
-        inode = os.stat(f"/run/netns/{namespace}").st_ino
+        inode = Path("/run/netns", namespace).stat().st_ino
         results = []
         for _ in range(5):
             configure(rng, rules=False)
@@ -220,7 +247,7 @@ def test_random_rules_and_routes_answer_as_the_kernel(namespace):
     """Rules, tables and routes of every kind: the same route or the same error for every flow."""
     rng = random.Random(SEED)
     with Follower() as follower:
-        inode = os.stat(f"/run/netns/{namespace}").st_ino
+        inode = Path("/run/netns", namespace).stat().st_ino
         results = []
         for _ in range(20):
             configure(rng, rules=True)
@@ -235,7 +262,7 @@ def test_fibmatch_is_what_ip_route_get_says(namespace):
     rng = random.Random(SEED)
     configure(rng, rules=True)
     with Follower() as follower:
-        inode = os.stat(f"/run/netns/{namespace}").st_ino
+        inode = Path("/run/netns", namespace).stat().st_ino
         for _ in range(30):
             address = f"{rng.choice((10, 172, 198))}.{rng.randrange(4)}.0.{rng.randrange(4)}"
             answer = ip("-j", "route", "get", address, "fibmatch", check=False)

@@ -1,3 +1,4 @@
+# ruff: noqa: D103, T201 - helpers say it in their names; figures are printed
 """The follower notices what happens to namespaces, and leaves nothing behind in them."""
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ import os
 import socket
 import subprocess
 import time
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +35,7 @@ def batch(name, lines):
 
 
 def inode_of(name):
-    return os.stat(f"/run/netns/{name}").st_ino
+    return Path("/run/netns", name).stat().st_ino
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def chain():
         for name in NAMES:
             subprocess.run(["ip", "netns", "add", name], check=True)
             ip(name, "link", "set", "lo", "up")
-        for number, (left, right) in enumerate(zip(NAMES, NAMES[1:], strict=False)):
+        for number, (left, right) in enumerate(pairwise(NAMES)):
             ip(left, "link", "add", "right", "type", "veth", "peer", "name", "left", "netns", right)
             for name, device, host in ((left, "right", 1), (right, "left", 2)):
                 ip(name, "link", "set", device, "up")
@@ -149,11 +152,15 @@ def test_a_namespace_may_come_and_go(chain):
 def test_the_namespace_of_a_process_is_found_on_demand(chain):
     """An inode that nobody named is looked for among the processes, once per poll."""
     with Follower() as follower:
-        process = subprocess.Popen(["unshare", "-n", "sh", "-c", "echo ready; read x"], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, text=True)  # fmt: skip
+        process = subprocess.Popen(
+            ["unshare", "-n", "sh", "-c", "echo ready; read x"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         try:
             assert process.stdout.readline() == "ready\n"
-            inode = os.stat(f"/proc/{process.pid}/ns/net").st_ino
+            inode = Path(f"/proc/{process.pid}/ns/net").stat().st_ino
             assert follower.ensure(inode).name == f"sh[{process.pid}]"
         finally:
             process.communicate("\n")
@@ -185,8 +192,16 @@ def test_a_big_table_is_patched_to_what_a_new_reader_sees(chain):
     name, inode = chain[0], inode_of(chain[0])
     batch(name, [f"route add 100.64.{number // 250}.{number % 250}/32 dev right" for number in range(600)])
     with Follower() as follower:
-        batch(name, ["route add 8.0.0.0/8 dev right", "route del 100.64.0.9/32", "route replace 100.64.0.1/32 dev lo",
-                     "route add 100.64.0.2/32 dev lo metric 9", "route append 100.64.0.3/32 dev lo"])  # fmt: skip
+        batch(
+            name,
+            [
+                "route add 8.0.0.0/8 dev right",
+                "route del 100.64.0.9/32",
+                "route replace 100.64.0.1/32 dev lo",
+                "route add 100.64.0.2/32 dev lo metric 9",
+                "route append 100.64.0.3/32 dev lo",
+            ],
+        )
         follower.poll()
         batch(name, ["route del 8.0.0.0/8 dev right", "route add 9.9.9.9/32 dev right"])
         follower.poll()
@@ -204,7 +219,7 @@ def test_lost_notifications_lead_to_a_new_dump(chain):
         events = follower._watched[inode].events
         events._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         batch(name, [f"route add 100.64.{number}.0/24 dev right table 700" for number in range(100)])
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError, match="No buffer space") as caught:
             list(events.notifications())
         assert caught.value.errno == errno.ENOBUFS
         batch(name, [f"route add 100.65.{number}.0/24 dev right table 700" for number in range(100)])

@@ -1,3 +1,4 @@
+# ruff: noqa: D103, T201 - helpers say it in their names; figures are printed
 """Owners of sockets, found in a namespace of our own."""
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -39,10 +41,12 @@ def server():
         subprocess.run(["ip", "-n", NAME, "link", "set", "lo", "up"], check=True)
         process = subprocess.Popen(
             ["ip", "netns", "exec", NAME, sys.executable, "-c", SERVER],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert process.stdout.readline() == "ready\n"
-        yield process, os.stat(f"/run/netns/{NAME}").st_ino
+        yield process, Path("/run/netns", NAME).stat().st_ino
     finally:
         if process:
             process.stdin.close()
@@ -55,8 +59,7 @@ def test_owners_are_found_by_local_address(server):
     """A bound TCP socket, a UDP socket on any address of either family, a raw socket; and nothing else."""
     process, inode = server
     found = Processes()
-    with open(f"/proc/{process.pid}/comm") as file:
-        expected = (process.pid, file.read().strip())
+    expected = (process.pid, Path(f"/proc/{process.pid}/comm").read_text().strip())
     assert found.owner(inode, 6, LOOPBACK, 8080) == expected
     assert found.owner(inode, 17, LOOPBACK, 5353) == expected
     assert found.owner(inode, 1, LOOPBACK, 0) == expected
@@ -70,16 +73,16 @@ def test_a_socket_made_after_the_first_question_is_found(server):
     process, inode = server
     found = Processes()
     assert found.owner(inode, 17, LOOPBACK, 7777) is None
-    with open(f"/run/netns/{NAME}") as file:
+    with Path("/run/netns", NAME).open() as file:
         sock = netns.run_in(file.fileno(), lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     with sock:
         sock.bind(("127.0.0.1", 7777))
         deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and not found._sockets[inode, 17][-1:] == ():
+        ports = set()
+        while 7777 not in ports and time.monotonic() < deadline:
             found.owner(inode, 17, LOOPBACK, 7777)
-            if any(item.port == 7777 for item in found._sockets[inode, 17]):
-                break
-        assert any(item.port == 7777 for item in found._sockets[inode, 17])
+            ports = {item.port for item in found._sockets[inode, 17]}
+        assert 7777 in ports
     assert process.poll() is None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tracer.enrich.names import (
@@ -105,7 +105,7 @@ class Follower:
             return None
 
     def route_get(self, inode: int, flow: FlowKey) -> Route:
-        """As `fibmatch`, but where there is no route raises the kernel's NetlinkError (`code` is the errno)."""
+        """As `fibmatch`, but raises the kernel's NetlinkError (`code` is the errno) if there is none."""
         return self._watched[inode].route_get(flow)
 
     def _add(self, found: Mapping[int, Namespace]) -> list[NetworkState]:
@@ -165,6 +165,6 @@ def _is_alive(namespace: Namespace, named: Mapping[int, Namespace]) -> bool:
     if namespace.path.startswith(f"{NAMED_NAMESPACES}/"):
         return namespace.inode in named
     try:
-        return os.stat(namespace.path).st_ino == namespace.inode
+        return Path(namespace.path).stat().st_ino == namespace.inode
     except OSError:
         return False

@@ -18,7 +18,8 @@ NAMED_NAMESPACES = Path("/run/netns")
 TABLES = {253: "default", 254: "main", 255: "local"}
 PROTOCOLS = {
     0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 8: "gated", 9: "ra", 10: "mrt",
-    11: "zebra", 12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk", 16: "dhcp", 18: "keepalived", 42: "babel", 186: "bgp",
+    11: "zebra", 12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk", 16: "dhcp",
+    18: "keepalived", 42: "babel", 186: "bgp",
     187: "isis", 188: "ospf", 189: "rip", 192: "eigrp",
 }  # fmt: skip
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
@@ -111,10 +112,10 @@ def named_namespaces(folder: Path = NAMED_NAMESPACES) -> dict[int, Namespace]:
     except OSError:
         return {}
     found: dict[int, Namespace] = {}
-    ours = os.stat(folder).st_dev
+    ours = folder.stat().st_dev
     for entry in entries:
         try:
-            status = os.stat(entry.path)
+            status = entry.stat()
         except OSError:
             continue
         # An entry whose mount is gone, or not yet there, is an empty file of the folder's own file system.
@@ -123,13 +124,18 @@ def named_namespaces(folder: Path = NAMED_NAMESPACES) -> dict[int, Namespace]:
     return found
 
 
+def pids() -> list[int]:
+    """The processes there are, lowest pid first."""
+    return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
+
+
 def process_namespaces() -> dict[int, Namespace]:
     """Namespaces in which a process lives, by inode, named after the container or the lowest pid."""
     found: dict[int, Namespace] = {}
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
+    for pid in pids():
         path = f"/proc/{pid}/ns/net"
         try:
-            inode = os.stat(path).st_ino
+            inode = Path(path).stat().st_ino
             if inode not in found:
                 found[inode] = Namespace(inode, "host" if inode == host_inode() else _pid_name(pid), path)
         except OSError:
@@ -151,7 +157,7 @@ def host_inode() -> int:
     """The inode of the namespace of pid 1; of our own one if that is not readable."""
     for pid in ("1", "self"):
         try:
-            return os.stat(f"/proc/{pid}/ns/net").st_ino
+            return Path(f"/proc/{pid}/ns/net").stat().st_ino
         except OSError:
             continue
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tracer.errors import NotPermitted
@@ -57,9 +58,9 @@ def read_settings() -> dict[str, DeviceSettings]:
     """`net.ipv4.conf` of every device of the current namespace, `all` included."""
     folder = "/proc/sys/net/ipv4/conf"
     found = {}
-    for device in os.listdir(folder):
-        values = {name: _number(f"{folder}/{device}/{name}") for name in _SETTINGS}
-        found[device] = DeviceSettings(**values)
+    for device in Path(folder).iterdir():
+        values = {name: _number(f"{device}/{name}") for name in _SETTINGS}
+        found[device.name] = DeviceSettings(**values)
     return found
 
 
@@ -95,7 +96,6 @@ def _number(path: str) -> int:
 def _lines(path: str) -> list[str]:
     """The file's lines; none if it is not there: the device is gone, or the kernel has no such thing."""
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read().splitlines()
+        return Path(path).read_text(encoding="ascii").splitlines()
     except OSError:
         return []

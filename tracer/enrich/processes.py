@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from tracer.enrich.names import pids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,9 +92,9 @@ class Processes:
 
 def _members() -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
+    for pid in pids():
         try:
-            found.setdefault(os.stat(f"/proc/{pid}/ns/net").st_ino, []).append(pid)
+            found.setdefault(Path(f"/proc/{pid}/ns/net").stat().st_ino, []).append(pid)
         except OSError:
             continue
     return found
@@ -108,7 +110,7 @@ def _read_sockets(pid: int, proto: int) -> tuple[Socket, ...] | None:
     """The sockets in the namespace of a process; None if it has ended."""
     names = FILES.get(proto, RAW)
     try:
-        os.stat(f"/proc/{pid}/net")
+        Path(f"/proc/{pid}/net").stat()
     except OSError:
         return None
     wanted = None if names != RAW and proto not in {1, 58} else proto
@@ -118,8 +120,7 @@ def _read_sockets(pid: int, proto: int) -> tuple[Socket, ...] | None:
 def _lines(path: str, raw_proto: int | None) -> Iterator[Socket]:
     """For raw sockets the port column is the protocol; they are found under port 0."""
     try:
-        with open(path, encoding="ascii") as file:
-            lines = file.readlines()[1:]
+        lines = Path(path).read_text(encoding="ascii").splitlines()[1:]
     except OSError:
         return
     raw = path.rsplit("/", 1)[1].startswith("raw")
@@ -144,12 +145,12 @@ def _address(text: str) -> int:
 
 def _socket_inodes(pid: int) -> Iterator[int]:
     try:
-        descriptors = os.listdir(f"/proc/{pid}/fd")
+        descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return
     for descriptor in descriptors:
         try:
-            target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+            target = str(descriptor.readlink())
         except OSError:
             continue
         if target.startswith("socket:["):
@@ -158,7 +159,6 @@ def _socket_inodes(pid: int) -> Iterator[int]:
 
 def _comm(pid: int) -> str | None:
     try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().rstrip("\n")
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").rstrip("\n")
     except OSError:
         return None

@@ -56,9 +56,7 @@ class Watched:
         self.namespace, self._limit = namespace, limit
         self._fd = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            inode = os.fstat(self._fd).st_ino
-            if inode != namespace.inode:
-                raise OSError(errno.ENOENT, f"namespace {namespace.inode} is gone from {namespace.path}")
+            inode = _checked_inode(self._fd, namespace)
             self.events, self._questions, self._sizes, self._routes6 = netns.run_in(self._fd, _open)
         except BaseException:
             os.close(self._fd)
@@ -190,6 +188,8 @@ class Watched:
             tables.update(_by_table(self._routes(IPV4)))
         else:
             tables.update({table: self._routes(IPV4, table) for table in small})
+        # A table may have come between the measuring and the dump.
+        self._sizes.update({table: len(routes) for table, routes in tables.items()})
         large6 = frozenset({MAIN, LOCAL}) if self._routes6 > self._limit else frozenset()
         tables6 = {} if large6 else _by_table(self._routes(IPV6))
         self.state = replace(self.state, tables=tables, large=large, tables6=tables6, large6=large6)
@@ -223,6 +223,13 @@ class Watched:
                 return ()
             raise
         return tuple(decode.route(message) for message in found)
+
+
+def _checked_inode(fd: int, namespace: Namespace) -> int:
+    inode = os.fstat(fd).st_ino
+    if inode != namespace.inode:
+        raise OSError(errno.ENOENT, f"namespace {namespace.inode} is gone from {namespace.path}")
+    return inode
 
 
 def _open() -> tuple[RouteSocket, RouteSocket, dict[int, int], int]:

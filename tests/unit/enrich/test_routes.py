@@ -1,3 +1,4 @@
+# ruff: noqa: D103 - helpers say it in their names
 """Longest-prefix match without a kernel; tests/live compares it with `ip route get … fibmatch`."""
 
 from __future__ import annotations

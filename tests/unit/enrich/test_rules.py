@@ -1,3 +1,4 @@
+# ruff: noqa: D103 - helpers say it in their names
 """Rules replayed without a kernel; tests/live compares the same code with the kernel itself."""
 
 from __future__ import annotations
@@ -37,8 +38,13 @@ def causes(answer):
 
 def test_every_lookup_gets_the_rule_that_caused_it():
     """A rule by source sends the packet to its table, the rules before and after it do not take part."""
-    rules = (LOCAL, Rule(IPV4, 50, "lookup", table=50, src=ip("10.9.0.0"), src_len=16),
-             Rule(IPV4, 100, "lookup", table=100, src=ip("10.1.0.0"), src_len=24), MAIN, DEFAULT)  # fmt: skip
+    rules = (
+        LOCAL,
+        Rule(IPV4, 50, "lookup", table=50, src=ip("10.9.0.0"), src_len=16),
+        Rule(IPV4, 100, "lookup", table=100, src=ip("10.1.0.0"), src_len=24),
+        MAIN,
+        DEFAULT,
+    )
     state = state_of(*rules, tables=(50, 100, 254, 255))
     answer = assign(state, FlowKey(saddr=ip("10.1.0.7"), daddr=1), [(255, 0, "miss"), (100, 100, "hit")])
     assert causes(answer) == [(0, False), (100, False)]
@@ -62,8 +68,12 @@ def test_a_lookup_that_must_have_been_seen_contradicts():
 
 def test_a_suppressed_hit_is_followed_by_the_one_that_counts():
     """What wg-quick sets up: main without its default route first, then the tunnel's table (trap 2)."""
-    rules = (LOCAL, Rule(IPV4, 5208, "lookup", table=254, suppress_prefixlength=0),
-             Rule(IPV4, 5209, "lookup", table=51820, mark=0xCA6C, mask=0xFFFFFFFF, invert=True), MAIN)  # fmt: skip
+    rules = (
+        LOCAL,
+        Rule(IPV4, 5208, "lookup", table=254, suppress_prefixlength=0),
+        Rule(IPV4, 5209, "lookup", table=51820, mark=0xCA6C, mask=0xFFFFFFFF, invert=True),
+        MAIN,
+    )
     state = state_of(*rules, tables=(254, 255, 51820))
     answer = assign(state, FlowKey(daddr=8), [(255, 0, "miss"), (254, 254, "hit"), (51820, 51820, "hit")])
     assert causes(answer) == [(0, False), (5208, True), (5209, False)]
@@ -109,8 +119,12 @@ def test_the_rule_that_refuses_is_named():
 
 def test_goto_skips_and_nop_does_nothing():
     """goto continues at the first rule of its target, an unresolved one falls through."""
-    rules = (Rule(IPV4, 300, "goto", target=400), Rule(IPV4, 350, "blackhole"), Rule(IPV4, 400, "nop"),
-             Rule(IPV4, 410, "lookup", table=100))  # fmt: skip
+    rules = (
+        Rule(IPV4, 300, "goto", target=400),
+        Rule(IPV4, 350, "blackhole"),
+        Rule(IPV4, 400, "nop"),
+        Rule(IPV4, 410, "lookup", table=100),
+    )
     assert causes(assign(state_of(*rules, tables=(100,)), FlowKey(), [(100, 100, "hit")])) == [(410, False)]
     lost = (Rule(IPV4, 300, "goto", target=330), *rules[1:])
     assert assign(state_of(*lost, tables=(100,)), FlowKey(), []).final_rule == rules[1]
@@ -147,8 +161,26 @@ def test_two_rules_that_explain_equally_well_leave_the_rule_unknown():
 
 def test_each_selector_is_compared_with_its_own_field():
     """One rule with every selector matches exactly the flow that has all of them (`fib_rule_match`)."""
-    rule = Rule(IPV4, 1, "lookup", table=9, src=ip("10.0.0.0"), src_len=8, dst=ip("8.8.8.8"), dst_len=32, iif="e0",
-                oif="lo", mark=2, mask=3, uid=(5, 6), ip_proto=6, sport=(7, 8), dport=(80, 80), tos=4, tun_id=3)  # fmt: skip
+    rule = Rule(
+        IPV4,
+        1,
+        "lookup",
+        table=9,
+        src=ip("10.0.0.0"),
+        src_len=8,
+        dst=ip("8.8.8.8"),
+        dst_len=32,
+        iif="e0",
+        oif="lo",
+        mark=2,
+        mask=3,
+        uid=(5, 6),
+        ip_proto=6,
+        sport=(7, 8),
+        dport=(80, 80),
+        tos=4,
+        tun_id=3,
+    )
     flow = FlowKey(IPV4, ip("10.2.3.4"), ip("8.8.8.8"), 5, 1, 6, 5, 0xE4, 6, 8, 80, 3)
     assert Matcher(rule, LINKS).matches(flow)
     for name in FlowKey._fields[1:-1]:
@@ -173,21 +205,51 @@ prefixes = st.tuples(st.integers(0, 7), st.sampled_from((0, 30, 31, 32))).map(
 )
 rules = st.builds(
     lambda src, dst, rest, invert: Rule(
-        IPV4, 1, "lookup", table=100, src=src[0], src_len=src[1], dst=dst[0], dst_len=dst[1], invert=invert, **rest
+        IPV4,
+        1,
+        "lookup",
+        table=100,
+        src=src[0],
+        src_len=src[1],
+        dst=dst[0],
+        dst_len=dst[1],
+        invert=invert,
+        **rest,
     ),
-    prefixes, prefixes,
-    st.fixed_dictionaries({}, optional={
-        "mark": st.integers(0, 3), "mask": st.integers(0, 3), "uid": ranges, "sport": ranges, "dport": ranges,
-        "ip_proto": st.sampled_from((0, 6)), "tos": st.sampled_from((0, 4, 16)), "iif": st.sampled_from(("", "e0", "no")),
-        "dscp": st.sampled_from((None, 1)), "dport_mask": st.sampled_from((0, 1)), "oif": st.sampled_from(("", "lo")),
-    }),
+    prefixes,
+    prefixes,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "mark": st.integers(0, 3),
+            "mask": st.integers(0, 3),
+            "uid": ranges,
+            "sport": ranges,
+            "dport": ranges,
+            "ip_proto": st.sampled_from((0, 6)),
+            "tos": st.sampled_from((0, 4, 16)),
+            "iif": st.sampled_from(("", "e0", "no")),
+            "dscp": st.sampled_from((None, 1)),
+            "dport_mask": st.sampled_from((0, 1)),
+            "oif": st.sampled_from(("", "lo")),
+        },
+    ),
     st.booleans(),
-)  # fmt: skip
+)
 small = st.integers(0, 9)
 flows = st.builds(
-    FlowKey, saddr=small, daddr=small, iif=st.sampled_from((1, 5)), oif=st.sampled_from((0, 1)), mark=small,
-    uid=small, tos=st.sampled_from((0, 4, 16, 20)), proto=st.sampled_from((0, 6)), sport=small, dport=small,
-)  # fmt: skip
+    FlowKey,
+    saddr=small,
+    daddr=small,
+    iif=st.sampled_from((1, 5)),
+    oif=st.sampled_from((0, 1)),
+    mark=small,
+    uid=small,
+    tos=st.sampled_from((0, 4, 16, 20)),
+    proto=st.sampled_from((0, 6)),
+    sport=small,
+    dport=small,
+)
 
 
 @given(st.lists(rules, min_size=1, max_size=4), st.lists(flows, min_size=2, max_size=8))
