@@ -283,7 +283,7 @@ def test_a_signal_leaves_nothing(number, before):
 
 def test_a_signal_while_building_leaves_nothing(before):
     """Interrupted at many moments of building, running and removing, a lab leaves nothing."""
-    for step_ms in range(40, 260, 20):
+    for step_ms in range(40, 220, 7):
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, "nat"],
             cwd=REPO, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -309,7 +309,7 @@ def test_down_removes_what_kill_9_left(before):
 def test_kill_9_at_any_moment_is_repaired_by_the_next_run(before):
     """Whatever moment of building or traffic kill -9 hits, the next run starts and leaves nothing."""
     code = DRIVER.replace('print("up", flush=True)', "list(running.traffic())")
-    for step_ms in range(40, 400, 40):
+    for step_ms in range(40, 400, 20):
         process = subprocess.Popen([sys.executable, "-c", code, "nat"], cwd=REPO, stdin=subprocess.DEVNULL)
         try:
             process.wait(timeout=step_ms / 1000)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tracer.errors import TracerError
 from tracer.lab.netns import inside, is_running, udp_socket
 from tracer.lab.programs import require
+from tracer.lab.signals import held
 from tracer.lab.state import State, netns_inode
 from tracer.lab.topology import Lab, Namespace
 
@@ -88,6 +89,7 @@ def build(lab: Lab, state: State, lock: int) -> None:
     _run_batches({"": create_batch(lab)}, lock)
     for ns in lab.namespaces:
         state.record(namespace=ns.name, inode=netns_inode(ns.name))
+    for ns in lab.namespaces:
         inside(ns.name, lambda ns=ns: _set_sysctls(ns))  # type: ignore[misc]
     _run_batches({ns.name: address_batch(lab, ns) for ns in lab.namespaces}, lock)
     _await_links(lab)
@@ -110,7 +112,18 @@ def _set_sysctls(ns: Namespace) -> None:
 
 
 def _run_batches(batches: Mapping[str, str], lock: int) -> None:
-    """Run `ip -batch` for several namespaces at once ("" is where we are), and wait for all."""
+    """Run `ip -batch` for several namespaces at once ("" is where we are), and wait for all.
+
+    A signal waits as well: whoever cleans up must not do it while a command goes on making things.
+    """
+    with held():
+        failures = [_complaint(*failed) for failed in _run_and_wait(batches, lock)]
+    if failures:
+        raise TracerError(failures[0])
+
+
+def _run_and_wait(batches: Mapping[str, str], lock: int) -> list[tuple[str, str, str]]:
+    """Run the batches; returns name, text and complaint of those that failed."""
     running: list[tuple[str, str, subprocess.Popen[bytes]]] = []
     for name, text in batches.items():
         where = ["-netns", name] if name else []
@@ -130,9 +143,8 @@ def _run_batches(batches: Mapping[str, str], lock: int) -> None:
     for name, text, popen in running:
         _, complaint = popen.communicate()
         if popen.returncode != 0:
-            failures.append(_complaint(name, text, complaint.decode(errors="replace")))
-    if failures:
-        raise TracerError(failures[0])
+            failures.append((name, text, complaint.decode(errors="replace")))
+    return failures
 
 
 def _complaint(name: str, text: str, complaint: str) -> str:

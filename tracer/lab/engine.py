@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
 
 from tracer.errors import BadRequest, NotPermitted, TracerError
 from tracer.lab.build import build
 from tracer.lab.catalog import find
 from tracer.lab.processes import Child, Start, await_ready, end, start
 from tracer.lab.programs import argv, require
+from tracer.lab.signals import held, unwound
 from tracer.lab.state import NETNS_DIR, ROOT, Process, State, existing, locked, netns_inode, start_time
 from tracer.lab.topology import Lab, Step
 
 _STEP_S = 30.0
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def up(name: str) -> Running:
         NotSupported: a program is not installed.
         TracerError: a command failed; nothing is left behind.
     """
-    with _unwound_by_signals():
+    with unwound():
         return _up(find(name), keep=True)
 
 
@@ -91,7 +88,7 @@ def down(name: str) -> bool:
     """Remove a lab and all that it made, also what a killed process left; False if there was nothing."""
     find(name)
     _check_root()
-    with _signals_held(), locked():
+    with held(), locked():
         state = State(name)
         if not state.directory.exists():
             return False
@@ -103,7 +100,7 @@ def down(name: str) -> bool:
 def running(name: str) -> Iterator[Running]:
     """Build a lab for the duration of a `with` block; interrupted at any point it is removed again."""
     lab = find(name)
-    with _unwound_by_signals():
+    with unwound():
         try:
             yield _up(lab, keep=False)
         finally:
@@ -111,7 +108,7 @@ def running(name: str) -> Iterator[Running]:
 
 
 def _remove_if_ours(state: State) -> None:
-    with _signals_held(), locked():
+    with held(), locked():
         owner = state.owner()
         if owner is not None and owner.pid == os.getpid():
             _remove(state)
@@ -138,12 +135,13 @@ def _up(lab: Lab, *, keep: bool) -> Running:
         state = State(lab.name)
         running_lab = Running(lab, state)
         try:
-            State.create(lab.name, keep=keep)
+            with held():
+                State.create(lab.name, keep=keep)
             build(lab, state, lock)
             _start_services(running_lab, with_us=not keep)
             state.record(ready=True)
         except BaseException:
-            with _signals_held():
+            with held():
                 _remove(state)
             raise
     return running_lab
@@ -213,35 +211,5 @@ def _await(step: Step, child: Child) -> StepResult:
 
 
 def _end_children(children: list[Child]) -> None:
-    end(Process(child.popen.pid, start_time(child.popen.pid) or 0) for child in children)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP wait until the block is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *_SIGNALS))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _unwound_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP, which would end Python on the spot, unwind like Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    changed = [number for number, handler in before.items() if handler == signal.SIG_DFL]
-    for number in changed:
-        signal.signal(number, _unwind)
-    try:
-        yield
-    finally:
-        for number in changed:
-            signal.signal(number, before[number])
-
-
-def _unwind(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    with held():
+        end(Process(child.popen.pid, start_time(child.popen.pid) or 0) for child in children)

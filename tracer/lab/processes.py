@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tracer.errors import TracerError
 from tracer.lab.programs import require
+from tracer.lab.signals import held
 from tracer.lab.state import Process, State, start_time
 
 READY_S = 10.0
@@ -60,21 +61,26 @@ def start(state: State, what: Start) -> Child:
     command = [require("ip"), "netns", "exec", what.netns, "/bin/sh", "-c", _GATE, "sh", *what.argv]
     if what.with_us:
         command = [require("setpriv"), "--pdeathsig", "KILL", *command]
-    gate, opener = os.pipe()
-    try:
-        with os.fdopen(descriptor, "wb") as out, os.fdopen(gate) as stdin:
-            popen = subprocess.Popen(
-                command, stdin=stdin, stdout=out, stderr=subprocess.STDOUT, start_new_session=what.own_group
-            )
-        _ours[popen.pid] = popen
-        began = start_time(popen.pid)
-        if began is not None:
-            state.record(pid=popen.pid, start=began, label=what.label, own_group=what.own_group)
-            # If it could not even start, whoever waits for it finds its output.
-            with contextlib.suppress(BrokenPipeError):
-                os.write(opener, b"go\n")
-    finally:
-        os.close(opener)
+    with held():
+        gate, opener = os.pipe()
+        try:
+            with os.fdopen(descriptor, "wb") as out, os.fdopen(gate) as stdin:
+                popen = subprocess.Popen(
+                    command,
+                    stdin=stdin,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=what.own_group,
+                )
+            _ours[popen.pid] = popen
+            began = start_time(popen.pid)
+            if began is not None:
+                state.record(pid=popen.pid, start=began, label=what.label, own_group=what.own_group)
+                # If it could not even start, whoever waits for it finds its output.
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(opener, b"go\n")
+        finally:
+            os.close(opener)
     return Child(what.label, popen, log)
 
 
