@@ -156,7 +156,8 @@ inline_always bool read_packet(struct packet *packet, struct sk_buff *skb, bool 
 
 	READ(packet->ethertype, &skb->protocol);
 	packet->ethertype = host16(packet->ethertype);
-	if (packet->ethertype != ETH_P_IP && packet->ethertype != ETH_P_IPV6 && packet->ethertype != ETH_P_ARP)
+	if (packet->ethertype != ETH_P_IP && packet->ethertype != ETH_P_ARP &&
+	    !(TRACE_IPV6 && packet->ethertype == ETH_P_IPV6))
 		return false;
 	READ(packet->head, &skb->head);
 	READ(packet->sock, &skb->sk);

@@ -38,7 +38,7 @@ inline_always int emit_socket(struct sock *sk, int kind, s32 new_state, u16 old_
 	if (!cpu)
 		return 0;
 	read_socket(&flow, sk, &netns);
-	if ((flow.family != AF_INET && flow.family != AF_INET6) || !want_flow(cpu, &flow, netns, 0))
+	if (flow.family != AF_INET || !want_flow(cpu, &flow, netns, 0))
 		return 0;
 	record = begin(cpu, kind);
 	if (!record)
@@ -61,7 +61,7 @@ inline_always int note_owner(struct sock *sk)
 	u16 family = 0;
 
 	READ(family, &sk->__sk_common.skc_family);
-	if (family != AF_INET && family != AF_INET6)
+	if (family != AF_INET)
 		return 0;
 	owner.pid = bpf_get_current_pid_tgid() >> 32;
 	known = owners.lookup(&key);

@@ -74,8 +74,17 @@ def run(
 
 
 def _trace(running: Running, outputs: list[Path], stdout_format: str) -> int:
-    """Trace one run of the lab's traffic, within its namespaces; returns the exit code.
+    """Trace one run of the lab's traffic, within its namespaces; returns the exit code."""
+    from tracer.enrich.filters import FilterWords
+    from tracer.tracing import TraceOptions
+    from tracer.tracing import trace as run_trace
 
-    The traffic as a command, as for `trace -- COMMAND`: `python -m tracer.lab.run_traffic NAME`.
-    """
-    raise NotImplementedError(running, outputs, stdout_format)
+    return run_trace(
+        TraceOptions(
+            filter=FilterWords(),
+            outputs=tuple(outputs),
+            stdout_format=stdout_format,
+            command=(sys.executable, "-m", "tracer.lab.run_traffic", running.lab.name),
+            namespaces=frozenset(running.namespaces.values()),
+        )
+    )

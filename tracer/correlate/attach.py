@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracer.correlate.callers import Purpose
-from tracer.correlate.columns import Array, address_words, last_where, next_where
+from tracer.correlate.columns import Array, address_words, changed, last_where, next_where, shifted
+from tracer.correlate.flows import flow_keys
 from tracer.correlate.packets import decision_of_packet
 
 if TYPE_CHECKING:
@@ -114,7 +115,22 @@ def _outputs(scene: Scene, decisions: Decisions, receive: Array, packet: Array) 
     fits = decision_of_packet(scene.records[rows], scene.records[target])
     netns, of_packet = scene.records["netns"][rows], scene.records["netns"][target]
     fits &= (netns == 0) | (of_packet == 0) | (netns == of_packet)
+    # A packet of the flow that left elsewhere before this one (it waited for an address) was the one decided.
+    fits &= _sibling_before(scene)[target] < scene.records["ts_ns"][rows].astype(np.int64)
     packet[rows[fits]] = scene.packet[target[fits]]
+
+
+def _sibling_before(scene: Scene) -> Array:
+    """When the packet made here before each one left, of the same flow and namespace: ns, -1 for never."""
+    result = np.full(len(scene.records), -1, np.int64)
+    rows = np.flatnonzero(scene.origin)
+    rows = rows[np.argsort(scene.records["ts_ns"][rows], kind="stable")]
+    keys = flow_keys(scene.records[rows], scene.records["netns"][rows])
+    order = np.argsort(keys, kind="stable")
+    line, ts_ns = keys[order], scene.records["ts_ns"][rows][order].astype(np.int64)
+    same = ~changed(line)
+    result[rows[order[same]]] = shifted(ts_ns)[same]
+    return result
 
 
 def _ready(scene: Scene, enclosing: Array, packet: Array) -> None:

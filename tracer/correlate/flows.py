@@ -17,6 +17,38 @@ def flow_keys(records: Array, netns: Array) -> Array:
     return hash_rows(netns, source, source_low, target, target_low, records["proto"], records["sport"], records["dport"])
 
 
+class Sockets:
+    """Who uses which socket, and which socket a flow belongs to: learned from the records of system calls."""
+
+    def __init__(self) -> None:
+        self.owners: dict[int, tuple[int, str]] = {}
+        self._by_flow: dict[int, int] = {}
+
+    def learn(self, records: Array) -> None:
+        """Take the owner and state records of one batch: they are few, one per socket or change."""
+        if len(self.owners) > _LIMIT:
+            self.owners.clear()
+            self._by_flow.clear()
+        incoming = records.copy()
+        for end, other in (("saddr", "daddr"), ("sport", "dport")):
+            incoming[end], incoming[other] = records[other], records[end]
+        keys = flow_keys(incoming, records["netns"])
+        in_task = (records["context_kind"] == 0) & (records["pid"] != 0)
+        for index, row in enumerate(records):
+            sock = int(row["sock"])
+            self._by_flow[int(keys[index])] = sock
+            if in_task[index]:
+                comm = bytes(row["comm"]).split(b"\0")[0].decode(errors="replace")
+                self.owners[sock] = (int(row["pid"]), comm)
+
+    def of_incoming(self, records: Array, netns: Array) -> Array:
+        """The socket each incoming packet belongs to, 0 where none is known."""
+        keys, position = np.unique(flow_keys(records, netns), return_inverse=True)
+        known = np.array([self._by_flow.get(key, 0) for key in keys.tolist()], np.uint64)
+        result: Array = known[position] if len(keys) else np.zeros(len(records), np.uint64)
+        return result
+
+
 class Decided:
     """Remembers, by flow, the last packet that had a decision of its own."""
 

@@ -11,7 +11,7 @@ from tracer.correlate.attach import Scene, attach
 from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import Array, codes_of, last_where, order_by, shifted
 from tracer.correlate.decisions import Decisions, decide, fill_netns
-from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, flow_keys
+from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, Sockets, flow_keys
 from tracer.correlate.lost import Gaps
 from tracer.correlate.packets import decision_of_packet, goes_on
 from tracer.correlate.verdicts import Steps, Via, build_steps
@@ -66,7 +66,7 @@ class Correlator:
     def __init__(self, kinds: Kinds, record: np.dtype[np.void], patience: Patience | None = None) -> None:
         self.kinds = kinds
         self.gaps = Gaps()
-        self.owners: dict[int, tuple[int, str]] = {}
+        self.sockets = Sockets()
         self.packets = 0
         self._patience = patience or Patience()
         self._decisions = 0
@@ -84,7 +84,9 @@ class Correlator:
         """Take a batch; `horizon_ns` is the time up to which all records have come. `final` finishes everything."""
         if len(records):
             self.gaps.note(records)
-            self._learn_owners(records)
+            told = (records["kind"] == self.kinds.OWNER) | (records["kind"] == self.kinds.STATE)
+            if told.any():
+                self.sockets.learn(records[told])
         batch = np.concatenate((self._tail, records)) if len(self._tail) else records
         batch = batch[np.argsort(batch["ts_ns"], kind="stable")]
         used = (batch["kind"] < self.kinds.STATE) | (batch["kind"] == self.kinds.READY)
@@ -99,14 +101,6 @@ class Correlator:
         if len(batch):
             self._settle(batch, group, context)
         return self._finish(horizon_ns, context, final)
-
-    def _learn_owners(self, records: Array) -> None:
-        """Who uses a socket: seen in system calls only."""
-        told = (records["kind"] == self.kinds.OWNER) | (records["kind"] == self.kinds.STATE)
-        told &= (records["context_kind"] == 0) & (records["pid"] != 0)
-        for row in records[told]:
-            comm = bytes(row["comm"]).split(b"\0")[0].decode(errors="replace")
-            self.owners[int(row["sock"])] = (int(row["pid"]), comm)
 
     def _unsettled(self, batch: Array, group: Array, horizon_ns: int) -> Array:
         """Rows at the end of each context that may go on in the next batch: all since a packet was last received or

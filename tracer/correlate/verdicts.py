@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import Array, changed, last_where, next_where, shifted
 
 if TYPE_CHECKING:
+    from tracer.correlate.flows import Sockets
     from tracer.correlate.kinds import Kinds
     from tracer.correlate.paths import Context, Correlator
 
@@ -65,7 +66,9 @@ _CACHED_BEFORE, _MAIN, _AFTER, _END = range(4)
 
 @dataclass(slots=True)
 class Hops:
-    """One entry per hop. `row` fields are indexes into the records, -1 for none."""
+    """One entry per hop. `row` fields are indexes into the records, -1 for none; `pid` (0: none) and `comm` (a
+    number of the caller's) are filled later.
+    """
 
     start: Array
     verdict: Array
@@ -77,6 +80,8 @@ class Hops:
     socket: Array
     observed: Array
     cause: Array
+    pid: Array
+    comm: Array
 
 
 @dataclass(slots=True)
@@ -105,7 +110,7 @@ def build_steps(records: Array, notes: Array, correlator: Correlator, context: C
     """Steps of finished packets; `records` are sorted by packet, then time."""
     kinds = correlator.kinds
     scene = _Scene(records, notes, kinds, context)
-    hops = _hops(scene)
+    hops = _hops(scene, correlator.sockets)
     flat, slots = _slots(scene, hops)
     row, slot = flat // slots.shape[1], flat % slots.shape[1]
     packet = notes["packet"][row]
@@ -134,6 +139,14 @@ def build_steps(records: Array, notes: Array, correlator: Correlator, context: C
         complete=complete,
         lost=lost,
     )
+
+
+def take(steps: Steps, keep: Array) -> Steps:
+    """Only the steps that `keep` marks; records and hops stay."""
+    if keep.all():
+        return steps
+    per_step = ("row", "event", "cached", "via", "packet", "hop", "hop_in_path", "decision", "complete", "lost")
+    return replace(steps, **{name: getattr(steps, name)[keep] for name in per_step})
 
 
 class _Scene:
@@ -187,7 +200,7 @@ def _last_row(flags: Array, starts: Array) -> Array:
     return result
 
 
-def _hops(scene: _Scene) -> Hops:
+def _hops(scene: _Scene, sockets: Sockets) -> Hops:
     records, notes = scene.records, scene.notes
     starts = np.flatnonzero(scene.hop_start)
     found = {
@@ -217,17 +230,23 @@ def _hops(scene: _Scene) -> Hops:
     copy_row, sender_row = _last_row(scene.copy & in_task, starts), _last_row(senders, starts)
     delivers = verdict == Verdict.DELIVER
     socket_row = _last_row(np.where(delivers[scene.hop], scene.taken, scene.out) & (records["sock"] != 0), starts)
+    in_row = _last_row(scene.receive & (scene.hop_start | scene.loop), starts)
+    socket = np.where(socket_row >= 0, records["sock"][socket_row], 0).astype(np.uint64)
+    unknown = np.flatnonzero(delivers & (socket == 0) & (in_row >= 0))
+    socket[unknown] = sockets.of_incoming(records[in_row[unknown]], records["netns"][in_row[unknown]])
     return Hops(
         start=starts,
         verdict=verdict,
         role=_role(found, verdict, local, onward, own),
         netns=np.where(netns != 0, netns, fallback),
-        in_row=_last_row(scene.receive & (scene.hop_start | scene.loop), starts),
+        in_row=in_row,
         out_row=_first_row(scene.out, scene, starts),
         process_row=np.where(delivers, copy_row, sender_row),
-        socket=np.where(socket_row >= 0, records["sock"][socket_row], 0) if len(starts) else starts,
+        socket=socket,
         observed=found["taken"] | found["consume"],
         cause=_last_row(last & (notes["purpose"] != Purpose.OTHER), starts),
+        pid=np.zeros(len(starts), np.int64),
+        comm=np.zeros(len(starts), np.int64),
     )
 
 

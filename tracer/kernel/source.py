@@ -66,6 +66,7 @@ def compiler_flags(types: KernelTypes, headers: Path, ring_bytes: int) -> list[s
     defines = {
         "RING_PAGES": ring_bytes // 4096,
         "WAKE_EVERY": max(1, ring_bytes // RECORD_BYTES // 16),
+        "TRACE_IPV6": 0,  # until fib6_table_lookup is probed, a path without its decisions would be a wrong one
         "FLOW_TOS": "flowic_dscp" if "flowic_dscp" in common else "flowic_tos",
     }
     for name in ARGUMENT_COUNTS:

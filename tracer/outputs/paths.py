@@ -91,7 +91,8 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 def _path(rows: list[Row]) -> Path:
     first = rows[0]
-    expander = Expander(first[_PACKET], first[_LOST], first[FLOW])
+    flow = _flow_of_packet(rows)
+    expander = Expander(first[_PACKET], first[_LOST], flow)
     hops = tuple(_hop(group, expander) for group in _hop_groups(rows))
     complete = first[_COMPLETE]
     if complete is None:
@@ -101,11 +102,17 @@ def _path(rows: list[Row]) -> Path:
         start_ns=first[_TS],
         complete=bool(complete),
         lost=first[_LOST],
-        flow=Flow(*first[FLOW]),
+        flow=Flow(*flow),
         hops=hops,
         info=next((row[_INFO] for row in rows if row[_INFO] is not None), None),
         end_ns=rows[-1][_TS],
     )
+
+
+def _flow_of_packet(rows: list[Row]) -> Row:
+    """The flow of the first row about the packet itself: a flow key may not know its source or ports yet."""
+    about = next((row for row in rows if row[_EVENT] not in {"lookup", "decision"}), rows[0])
+    return about[FLOW]
 
 
 def _hop_groups(rows: list[Row]) -> Iterator[list[Row]]:

@@ -1,0 +1,234 @@
+"""One decision, explained: the rule behind each of its lookups, the route and its prefix, and what came of it.
+
+What the probe read stands as it is; rule, prefix and suppression are inferred from the configuration that was in
+force, and left empty where that does not explain what was observed.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tracer.correlate.callers import PURPOSE_NAMES, Purpose
+from tracer.enrich.routes import Observed, Selectors, match
+from tracer.enrich.rules import Assignment, FlowKey, assign, rule_text
+from tracer.model.routing import ROUTE_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracer.enrich.names import Names
+    from tracer.model.network import NetworkState, Route, Rule
+
+Row = dict[str, Any]
+
+HINT_STACK_SHARED, HINT_NEXTHOP_OBJECT = 2, 4
+_RESULTS = {0: "hit", -errno.EAGAIN: "miss", -errno.EINVAL: "blackhole", -errno.EHOSTUNREACH: "unreachable", -errno.EACCES: "prohibit"}
+_SCOPES = {0: "universe", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+_RULE_ERRORS = {"blackhole": -errno.EINVAL, "unreachable": -errno.ENETUNREACH, "prohibit": -errno.EACCES}
+
+
+@dataclass(slots=True)
+class Explained:
+    """The static columns of one decision's rows, and what the words about a drop need.
+
+    `extra` is a row for a rule with an error action: it ends the walk without a lookup of its own.
+    """
+
+    lookups: list[Row]
+    decision: Row
+    extra: Row | None = None
+    route: Route | None = None
+    rule: Rule | None = None
+    merged: bool = False
+    devices: frozenset[str] = field(default_factory=frozenset)
+
+
+def address(family: int, raw: bytes) -> str:
+    """An address of the wire as text; empty for no family."""
+    if family == 0:
+        return ""
+    return socket.inet_ntop(family, raw[:4] if family == socket.AF_INET else raw)
+
+
+def explain_decision(records: Sequence[Any], purpose: Purpose, caller: str, states: Sequence[NetworkState], names: Names) -> Explained:
+    """Explain the lookups `records` of one decision with the first of `states` (likeliest first) that does."""
+    flow = _flow_key(records[0])
+    observed = tuple(_observation(record) for record in records)
+    best: tuple[NetworkState | None, Assignment | None] = (states[0] if states else None, None)
+    for state in states:
+        assignment = assign(state, flow, observed) if _walks_rules(purpose, flow) else None
+        if assignment is None or assignment.consistent:
+            best = (state, assignment)
+            break
+    return _rows(records, purpose, caller, best, names)
+
+
+def _walks_rules(purpose: Purpose, flow: FlowKey) -> bool:
+    """Address-type lookups (inet_addr_type and its kin) search one table and ask no rule: their key is all zero."""
+    return purpose is not Purpose.OTHER or flow.iif != 0
+
+
+def _flow_key(record: Any) -> FlowKey:
+    return FlowKey(
+        family=int(record["family"]),
+        saddr=int.from_bytes(bytes(record["saddr"][:4]), "big"),
+        daddr=int.from_bytes(bytes(record["daddr"][:4]), "big"),
+        iif=int(record["iif"]),
+        oif=int(record["oif"]),
+        mark=int(record["mark"]),
+        uid=int(record["uid"]),
+        tos=int(record["tos"]),
+        proto=int(record["proto"]),
+        sport=int(record["sport"]),
+        dport=int(record["dport"]),
+    )
+
+
+def _observation(record: Any) -> tuple[int, int, str]:
+    return int(record["walked_table"]), int(record["owner_table"]), _RESULTS.get(int(record["error"]), "unknown")
+
+
+def _rows(
+    records: Sequence[Any],
+    purpose: Purpose,
+    caller: str,
+    best: tuple[NetworkState | None, Assignment | None],
+    names: Names,
+) -> Explained:
+    state, assignment = best
+    explained = Explained([], {})
+    for index, record in enumerate(records):
+        step = assignment.steps[index] if assignment and assignment.consistent else None
+        row = _lookup_row(record, state, names)
+        route = _route(record, state)
+        if route is not None:
+            row["prefix"] = route.prefix
+            if route.type_name == "throw":
+                row["result"] = "throw"
+            row["route_type"] = route.type_name
+            row["scope"] = _SCOPES.get(route.scope, str(route.scope))
+        if step and step.rule:
+            row["rule"], row["rule_text"] = step.rule.priority, rule_text(step.rule, _table_names(state), names)
+        if step and step.suppressed:
+            row["result"] = "suppressed"
+        row["evidence"] = "inferred" if row.get("rule") is not None or row.get("prefix") is not None else "observed"
+        row["purpose"], row["caller"] = PURPOSE_NAMES[purpose], caller
+        explained.lookups.append(row)
+        explained.route, explained.rule = route, step.rule if step else None
+    explained.merged = bool(assignment and assignment.merged)
+    _finish(explained, records[-1], state, assignment, names)
+    return explained
+
+
+def _table_names(state: NetworkState | None) -> Any:
+    return state.table_names if state else {}
+
+
+def _lookup_row(record: Any, state: NetworkState | None, names: Names) -> Row:
+    """What the probe saw of one lookup."""
+    error, family = int(record["error"]), int(record["family"])
+    owner, walked = int(record["owner_table"]), int(record["walked_table"])
+    table = owner or walked
+    route_type = int(record["route_type"])
+    row: Row = {
+        "table": names.tables.get(table, str(table)),
+        "table_id": table,
+        "walked_table_id": walked,
+        "result": _RESULTS.get(error, errno.errorcode.get(-error, str(error))),
+        "error": error,
+        "family": 4 if family == socket.AF_INET else 6,
+        "src": address(family, bytes(record["saddr"])),
+        "dst": address(family, bytes(record["daddr"])),
+        "proto": names.ip_protocols.get(int(record["proto"]), str(int(record["proto"]))) if record["proto"] else None,
+        "mark": int(record["mark"]),
+        "tos": int(record["tos"]),
+        "uid": int(record["uid"]),
+        "iif": int(record["iif"]),
+        "oif": int(record["oif"]),
+    }
+    if error == 0:
+        gateway_family = int(record["gateway_family"])
+        row["gateway"] = address(gateway_family, bytes(record["gateway"])) or None
+        row["dev"] = device(state, int(record["ifindex"]))
+        if not int(record["hints"]) & HINT_NEXTHOP_OBJECT:
+            row["route_type"] = ROUTE_TYPES[route_type] if route_type < len(ROUTE_TYPES) else str(route_type)
+            row["scope"] = _SCOPES.get(int(record["route_scope"]), str(int(record["route_scope"])))
+    return row
+
+
+def device(state: NetworkState | None, ifindex: int) -> str | None:
+    """The device's name in its namespace, `if7` when the name is not known."""
+    if not ifindex:
+        return None
+    link = state.links.get(ifindex) if state else None
+    return link.name if link else f"if{ifindex}"
+
+
+def _route(record: Any, state: NetworkState | None) -> Route | None:
+    """The route of the configuration that agrees with everything the probe read."""
+    if state is None:
+        return None
+    error, hints = int(record["error"]), int(record["hints"])
+    through_object = bool(hints & HINT_NEXTHOP_OBJECT)
+    gateway_family = int(record["gateway_family"])
+    size = {0: 0, socket.AF_INET: 4}.get(gateway_family, 16)
+
+    def own(name: str) -> int | None:
+        return None if through_object or error else int(record[name])
+
+    observed = Observed(
+        type=own("route_type"),
+        protocol=own("route_protocol"),
+        scope=own("route_scope"),
+        metric=own("priority"),
+        gateway=None if error else int.from_bytes(bytes(record["gateway"][:size]), "big"),
+        ifindex=None if error else int(record["ifindex"]),
+        nhid=int(record["nexthop_id"]) if through_object else (None if error else 0),
+        error=error,
+    )
+    selectors = Selectors(tos=int(record["tos"]), oif=int(record["oif"]), scope=int(record["flow_scope"]))
+    table = int(record["owner_table"]) or int(record["walked_table"])
+    target = int.from_bytes(bytes(record["daddr"][:4]), "big")
+    return match(state, table, target, observed, selectors)
+
+
+def _finish(explained: Explained, last: Any, state: NetworkState | None, assignment: Assignment | None, names: Names) -> None:
+    """The decision's own row, and the row of a rule that ended the walk with an error."""
+    won = explained.lookups[-1]
+    shared = int(last["hints"]) & HINT_STACK_SHARED or int(last["stack"]) < 0
+    row: Row = {key: won.get(key) for key in ("purpose", "caller", "family", "src", "dst", "proto", "mark", "tos", "uid")}
+    row["evidence"] = "inferred" if shared else "observed"
+    final = assignment.final_rule if assignment and assignment.consistent else None
+    if won["result"] == "hit":
+        row.update({key: won.get(key) for key in ("prefix", "gateway", "dev", "route_type", "scope")})
+        row["result"] = won.get("route_type") or "unicast"
+    elif final is not None and final.action in _RULE_ERRORS:
+        explained.extra = {
+            key: won.get(key) for key in ("purpose", "caller", "family", "src", "dst", "proto", "mark", "tos", "uid", "iif", "oif")
+        }
+        explained.extra.update(
+            rule=final.priority,
+            rule_text=rule_text(final, _table_names(state), names),
+            result=final.action,
+            error=_RULE_ERRORS[final.action],
+            evidence="inferred",
+        )
+        explained.rule = final
+        row["result"] = final.action
+    else:
+        row["result"] = "no route" if won["result"] in {"miss", "throw", "suppressed"} else won["result"]
+    explained.decision = row
+    explained.devices = _devices(explained, state)
+
+
+def _devices(explained: Explained, state: NetworkState | None) -> frozenset[str]:
+    """Every device the route may use: a source check passes through any of its nexthops."""
+    names = {explained.lookups[-1].get("dev")}
+    if explained.route is not None and state is not None:
+        from tracer.enrich.routes import nexthops_of
+
+        names |= {device(state, nexthop.ifindex) for nexthop in nexthops_of(explained.route, state.nexthops)}
+    return frozenset(name for name in names if name)

@@ -1,0 +1,145 @@
+"""Words: why a packet was dropped and which lookup caused it, how a source check went, why no lookup was made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracer.correlate.callers import Purpose
+from tracer.correlate.flows import BEFORE_THE_TRACE
+from tracer.correlate.verdicts import Via
+
+if TYPE_CHECKING:
+    from tracer.enrich.inference import Explained
+
+RP_FILTER = {0: "off", 1: "strict", 2: "loose"}
+PURGE_REASONS = frozenset({"SKB_DROP_REASON_QUEUE_PURGE", "SKB_DROP_REASON_SOCKET_DESTROYED"})
+
+_KNOWN = {
+    "IP_RPFILTER": "source check failed",
+    "IP_LOCAL_SOURCE": "the source is an address of this host",
+    "IP_INVALID_SOURCE": "the source address is not valid here",
+    "IP_LOCALNET": "a loopback address came in from outside",
+    "IP_INVALID_DEST": "the destination address is not valid here",
+    "PKT_TOO_BIG": "too big for the next device's MTU",
+    "NETFILTER_DROP": "dropped by netfilter",
+    "NEIGH_FAILED": "the next hop did not answer address resolution",
+    "NEIGH_QUEUEFULL": "too many packets wait for address resolution",
+    "NEIGH_CREATE_FAIL": "no neighbour entry could be made",
+    "SOCKET_RCVBUFF": "the socket's receive buffer is full",
+    "QDISC_DROP": "the queueing discipline had no room",
+    "OTHERHOST": "meant for another host",
+    "IP_CSUM": "wrong IP checksum",
+    "UDP_CSUM": "wrong UDP checksum",
+    "TCP_CSUM": "wrong TCP checksum",
+    "XFRM_POLICY": "no IPsec policy allows it",
+    "IP_OUTNOROUTES": "no route",
+    "DEV_READY": "the device is not up",
+    "TCP_CLOSE": "the connection is closed",
+}
+
+
+def _kernel_words(reason: str, location: str) -> str:
+    where = f" in {location}" if location else ""
+    return f"({reason}{where})" if reason else f"(freed{where})"
+
+
+def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[str, str]) -> str:
+    """Why a packet was dropped. `facts`: src, dst, in_dev, rp_filter, ttl, proto, dport of the packet and hop."""
+    kernel = _kernel_words(reason, location)
+    short = reason.removeprefix("SKB_DROP_REASON_")
+    purpose = cause.decision.get("purpose") if cause else None
+    if short == "IP_RPFILTER" or (purpose == "source-check" and short == "NOT_SPECIFIED" and location.startswith("ip_rcv_finish")):
+        return f"{_failed_check(cause if purpose == 'source-check' else None, facts)} {kernel}"
+    if location.startswith("ip_error") or short in {"IP_INNOROUTES", "IP_INADDRERRORS"}:
+        return f"{_failed_input(cause, short, facts)} {kernel}"
+    if short == "NO_SOCKET":
+        port = f" port {facts['dport']}" if facts.get("dport") else ""
+        return f"no socket listens on {facts.get('proto', '')}{port} {kernel}"
+    if location.startswith("ip_forward") and facts.get("ttl") in {"0", "1"}:
+        return f"the TTL ran out {kernel}"
+    if location.startswith("ip_rcv_finish") and short == "NOT_SPECIFIED" and _is_group(facts.get("dst", "")):
+        return f"no member of the multicast group {facts['dst']} on {facts.get('in_dev', '?')} {kernel}"
+    return f"{_KNOWN.get(short, short.lower().replace('_', ' ') or 'freed')} {kernel}"
+
+
+def _is_group(text: str) -> bool:
+    first = text.split(".")[0]
+    return first.isdigit() and 224 <= int(first) < 240  # noqa: PLR2004 - 224.0.0.0/4
+
+
+def _failed_check(cause: Explained | None, facts: dict[str, str]) -> str:
+    src, device = facts.get("src", "?"), facts.get("in_dev", "?")
+    mode = facts.get("rp_filter", "")
+    tail = f", rp_filter is {mode} on {device}" if mode else ""
+    if cause is None:
+        return f"source check failed: the packet came in on {device}{tail}"
+    won = cause.extra or cause.lookups[-1]
+    if cause.decision["result"] in {"no route", "unreachable", "prohibit", "blackhole"}:
+        why = "there is no route back to it" if cause.decision["result"] == "no route" else f"{_source(won)} says {cause.decision['result']}"
+        return f"source check failed: {src} came in on {device}, {why}{tail}"
+    return f"source check failed: {src} is reached through {won.get('dev')} ({_source(won)}), the packet came in on {device}{tail}"
+
+
+def _source(row: dict[str, object]) -> str:
+    parts = []
+    if row.get("rule") is not None:
+        parts.append(f"rule {row['rule']}")
+    if row.get("table"):
+        parts.append(f"table {row['table']}")
+    return ", ".join(parts)
+
+
+def _failed_input(cause: Explained | None, short: str, facts: dict[str, str]) -> str:
+    if cause is None:
+        return f"no route to {facts.get('dst', '?')}"
+    result = cause.decision["result"]
+    if cause.extra:
+        return f"rule {cause.extra['rule']} ({cause.extra['rule_text']}) says {result}"
+    if result in {"unreachable", "prohibit", "blackhole"}:
+        won = cause.lookups[-1]
+        prefix = f" {won['prefix']}" if won.get("prefix") else ""
+        return f"{result} route{prefix} ({_source(won)})"
+    if result == "no route":
+        if short == "IP_INADDRERRORS":
+            return f"no route to {facts.get('dst', '?')}, and forwarding is off on {facts.get('in_dev', '?')}"
+        return f"no route to {facts.get('dst', '?')}"
+    return f"forwarding is off on {facts.get('in_dev', '?')}"
+
+
+def send_failed_words(cause: Explained) -> str:
+    """Why a local send made no packet at all."""
+    result = cause.decision["result"]
+    if cause.extra:
+        why = f"rule {cause.extra['rule']} ({cause.extra['rule_text']}) says {result}"
+    elif result == "no route":
+        why = f"no route to {cause.decision['dst']}"
+    else:
+        won = cause.lookups[-1]
+        why = " ".join(part for part in (f"{result} route", won.get("prefix"), f"({_source(won)})") if part)
+    return f"{why}: the sender got an error, no packet was made"
+
+
+def check_words(explained: Explained, in_dev: str, rp_filter: int, failed: bool) -> str:
+    """How a source check went: the mode in force, what the reverse lookup found, pass or fail."""
+    mode = RP_FILTER.get(rp_filter, str(rp_filter))
+    end = "fail" if failed else "pass"
+    result = explained.decision["result"]
+    if result == "local":
+        return f"{mode}: the source is an address of this host, {end}"
+    if result != "unicast":
+        return f"{mode}: {result} back to the source, {end}"
+    if in_dev in explained.devices:
+        return f"{mode}: same device, {end}"
+    return f"{mode}: reached through {explained.lookups[-1].get('dev')}, {end}"
+
+
+def cached_words(via: Via, ref: int, purpose: Purpose) -> str:
+    """Why a packet needed no lookup, and which packet's decision it used."""
+    if via is Via.LOOPBACK:
+        return "no lookup: the loopback device keeps the route of the output decision"
+    if via is Via.GROUP_ADDRESS:
+        return "no lookup: broadcast and multicast input is decided without one"
+    names = {Via.SOCKET: "socket route", Via.EARLY_DEMUX: "early demux", Via.HINT: "route hint of the packet before"}
+    if ref == BEFORE_THE_TRACE:
+        return f"cached: decided before the trace ({names[via]})" if purpose is Purpose.OUTPUT else "cached: decided before the trace"
+    return f"cached: decided by #{ref} ({names[via]})"

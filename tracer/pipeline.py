@@ -1,0 +1,218 @@
+"""The data's way in one place: records → steps → rows → outputs, from the kernel's ring or from a capture."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracer.correlate.callers import Caller, classify
+from tracer.correlate.kinds import Kinds
+from tracer.correlate.paths import Context, Correlator
+from tracer.correlate.verdicts import Steps, take
+from tracer.enrich.names import system_names
+from tracer.enrich.reasons import PURGE_REASONS
+from tracer.enrich.rules import suppressing_tables
+from tracer.model.columns import SCHEMA
+from tracer.outputs.build import RowBuilder, World
+from tracer.wire.capture import CaptureWriter, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tracer.correlate.columns import Array
+    from tracer.enrich.filters import Selection
+    from tracer.model.network import Network, NetworkState
+    from tracer.outputs.registry import Output
+    from tracer.wire.layout import Layout
+
+
+@dataclass(slots=True)
+class Symbols:
+    """Kernel stacks by their number and code addresses by name, as the source of records knows them."""
+
+    stack: Callable[[int], tuple[str, ...]]
+    address: Callable[[int], str]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What went through so far."""
+
+    records: int = 0
+    lookups: int = 0
+    packets: int = 0
+    rows: int = 0
+
+
+@dataclass
+class Processing:
+    """Everything after the records: correlation, names, rows, outputs."""
+
+    layout: Layout
+    network: Network
+    symbols: Symbols
+    reasons: dict[int, str]
+    selection: Selection
+    outputs: list[Output]
+    clock_offset_ns: int
+    ensure: Callable[[int], object] = lambda _inode: None
+    owner: Callable[[int, int, int, int], tuple[int, str] | None] = lambda *_key: None
+    limit: int | None = None
+    counts: Counts = field(default_factory=Counts)
+
+    def __post_init__(self) -> None:
+        self.kinds = Kinds.of(self.layout)
+        self.correlator = Correlator(self.kinds, self.layout.record)
+        self.callers = Callers(self.symbols, self.kinds)
+        self.context = Context(callers=self.callers.by_stack, purges=_purges(self.reasons))
+        self.builder = RowBuilder(
+            World(
+                network=self.network,
+                names=system_names(),
+                reasons=self.reasons,
+                symbol=self.symbols.address,
+                caller_name=self.callers.name,
+                ensure=self.ensure,
+                owner=self.owner,
+                clock_offset_ns=self.clock_offset_ns,
+            )
+        )
+        self.network_changed(self.network.latest(inode) for inode in self.network.inodes())
+
+    @property
+    def enough(self) -> bool:
+        """Whether as many packets were shown as were asked for."""
+        return self.limit is not None and self.counts.packets >= self.limit
+
+    def network_changed(self, states: Iterable[NetworkState | None]) -> None:
+        """Take note of new versions of namespaces: which tables' hits may be suppressed there.
+
+        A table once suppressed stays in the set: a needless entry only makes decisions be looked at twice.
+        """
+        pairs = {state.inode << 32 | table for state in states if state for table in suppressing_tables(state)}
+        if pairs:
+            known = set(self.context.suppressing.tolist()) | pairs
+            self.context.suppressing = np.array(sorted(known), np.uint64)
+
+    def feed(self, records: Array, horizon_ns: int, final: bool = False) -> None:
+        """Take a batch of records and write the paths that are finished by `horizon_ns` (CLOCK_MONOTONIC)."""
+        self.counts.records += len(records)
+        self.callers.learn(records)
+        steps = self.correlator.feed(records, horizon_ns, self.context, final)
+        if not len(steps):
+            return
+        self.builder.find_processes(steps, self.correlator.sockets)
+        steps = take(steps, self.selection.keep(steps, self.builder.process_matches(self.selection.comm)))
+        steps = self._number(steps)
+        if len(steps):
+            rows = self.builder.rows(steps)
+            self.counts.rows += len(rows)
+            for output in self.outputs:
+                output.write(rows)
+
+    def _number(self, steps: Steps) -> Steps:
+        """Give paths without a packet a number, count, and keep to the limit."""
+        start = np.concatenate(([True], steps.packet[1:] != steps.packet[:-1])) if len(steps) else np.zeros(0, bool)
+        path = np.cumsum(start) - 1
+        paths = int(path[-1]) + 1 if len(path) else 0
+        if self.limit is not None and self.counts.packets + paths > self.limit:
+            paths = max(self.limit - self.counts.packets, 0)
+            steps, path = take(steps, path < paths), path[path < paths]
+        nameless = steps.packet < 0
+        if nameless.any():
+            _, position = np.unique(-steps.packet[nameless], return_inverse=True)
+            steps.packet = steps.packet.copy()
+            steps.packet[nameless] = self.correlator.packets + 1 + position
+            self.correlator.packets += int(position.max()) + 1
+        self.counts.packets += paths
+        self.counts.lookups += int((steps.event == 2).sum())  # noqa: PLR2004 - Event.LOOKUP
+        return steps
+
+    def close(self) -> None:
+        """End the outputs; the first error is raised after all were tried."""
+        errors = []
+        for output in self.outputs:
+            try:
+                output.close()
+            except Exception as error:  # noqa: BLE001 - the others must still be closed
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+
+class Callers:
+    """Who asked for a lookup, by the number of its stack; each stack is read once."""
+
+    def __init__(self, symbols: Symbols, kinds: Kinds) -> None:
+        self.by_stack: dict[int, tuple[int, Caller]] = {}
+        self.stacks: dict[int, tuple[str, ...]] = {}
+        self._symbols, self._kinds = symbols, kinds
+        self._names: dict[str, int] = {"": 0}
+
+    def learn(self, records: Array) -> None:
+        """Read the stacks that are new in these records."""
+        numbers = records["stack"][(records["kind"] == self._kinds.LOOKUP) & (records["stack"] >= 0)]
+        if not len(numbers):
+            return
+        for number in np.flatnonzero(np.bincount(numbers)).tolist():
+            if number not in self.by_stack:
+                stack = self._symbols.stack(number)
+                if stack:
+                    caller = classify(stack)
+                    self.stacks[number] = stack
+                    self.by_stack[number] = (self._names.setdefault(caller.name, len(self._names)), caller)
+
+    def name(self, number: int) -> str:
+        """The function behind a caller's number."""
+        return next((name for name, known in self._names.items() if known == number), "")
+
+
+def _purges(reasons: dict[int, str]) -> frozenset[int]:
+    return frozenset(number for number, name in reasons.items() if name in PURGE_REASONS)
+
+
+class Recorder:
+    """Writes what came out of the ring, and what is needed to understand it later, to a `.fibtrace` capture."""
+
+    def __init__(self, path: Path, wire_text: str, clock_offset_ns: int, reasons: dict[int, str]) -> None:
+        header = {
+            "wire": wire_text,
+            "release": os.uname().release,
+            "clock_offset_ns": clock_offset_ns,
+            "schema": SCHEMA,
+            "reasons": {str(number): name for number, name in reasons.items()},
+        }
+        self._writer = CaptureWriter(path, header)
+        self._stacks: set[int] = set()
+        self._addresses: set[int] = set()
+
+    def network(self, network: Network) -> None:
+        """Write the whole known configuration; the newest frame counts."""
+        self._writer.write_json(Kind.NETWORK, network.serialise())
+
+    def records(self, records: Array, processing: Processing) -> None:
+        """Write one batch, and first the names that it needs."""
+        if not len(records):
+            return
+        stacks = {number: list(stack) for number, stack in processing.callers.stacks.items() if number not in self._stacks}
+        addresses = set(np.unique(records["location"]).tolist()) - self._addresses - {0}
+        if stacks or addresses:
+            names = {str(address): processing.symbols.address(address) for address in addresses}
+            self._writer.write_json(Kind.STACKS, {"stacks": stacks, "addresses": names})
+            self._stacks |= set(stacks)
+            self._addresses |= addresses
+        self._writer.write_records(np.ascontiguousarray(records).tobytes())
+
+    def close(self, accounting: dict[str, Any]) -> None:
+        self._writer.write_json(Kind.ACCOUNTING, accounting)
+        self._writer.close()
+
+
+def clock_offset_ns() -> int:
+    """What to add to CLOCK_MONOTONIC to get the time since the epoch."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -1,0 +1,310 @@
+"""One run of `trace`: probes attached, ring read, COMMAND run, everything drained and accounted for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracer.errors import BadRequest, Exit, TracerError
+from tracer.outputs.registry import RAW_SUFFIX, Output, open_output, output_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tracer.enrich.filters import FilterWords
+    from tracer.enrich.follower import Follower
+    from tracer.kernel.loader import Loaded
+    from tracer.kernel.ring import Ring
+    from tracer.pipeline import Processing, Recorder
+
+_BATCH_RECORDS = 200_000
+_WAIT_S = 0.05
+_SETTLE_NS = 60_000_000
+_DRAIN_NS = 1_000_000_000
+_PROGRESS_NS = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What `fibtrace trace` was asked for."""
+
+    filter: FilterWords
+    outputs: tuple[Path, ...] = ()
+    stdout_format: str | None = "tree"
+    command: tuple[str, ...] = ()
+    count: int | None = None
+    duration_s: float | None = None
+    stacks: str = "first"
+    ring_mb: int = 32
+    strict: bool = False
+    backend: str = "auto"
+    namespaces: frozenset[int] = frozenset()
+    started: Callable[[], int | None] | None = None
+
+
+@dataclass(slots=True)
+class _Losses:
+    """What is known to be missing at the end."""
+
+    refused: int = 0
+    missed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return self.refused + sum(self.missed.values())
+
+
+def trace(options: TraceOptions) -> int:
+    """Trace until COMMAND ends, the count or the time is reached, or a signal; returns the exit code."""
+    _check(options)
+    with _Stop() as stop:
+        return _Session(options, stop).run()
+
+
+def _check(options: TraceOptions) -> None:
+    """What can be known to be wrong before anything is loaded."""
+    for path in options.outputs:
+        if path.suffix != RAW_SUFFIX:
+            output_format(path)
+    if options.stdout_format is not None:
+        output_format("-", options.stdout_format)
+    if options.command and shutil.which(options.command[0]) is None:
+        raise BadRequest(f"command not found: {options.command[0]}\n  give a program on the PATH, or its path, after --")
+    if options.backend not in {"auto", "tracepoint"}:
+        raise BadRequest(f"--backend {options.backend}: only the tracepoint backend exists so far\n  try: --backend auto")
+
+
+class _Stop:
+    """SIGINT, SIGTERM and SIGHUP ask for the end: what was captured is finished and written first."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, _number: int, _frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class _Session:
+    """The parts of one run."""
+
+    def __init__(self, options: TraceOptions, stop: _Stop) -> None:
+        self._options, self._stop = options, stop
+        self._child: subprocess.Popen[bytes] | None = None
+        self._recorders: list[Recorder] = []
+        self._progress = _Progress()
+
+    def run(self) -> int:
+        with contextlib.ExitStack() as stack:
+            loaded, follower = _start_both(self._options)
+            stack.callback(loaded.close)
+            stack.callback(follower.close)
+            processing, ring = self._assemble(loaded, follower, stack)
+            with _reported_errors(processing, self._recorders):
+                self._follow(loaded, follower, processing, ring)
+            return self._account(loaded, processing)
+
+    def _assemble(self, loaded: Loaded, follower: Follower, stack: contextlib.ExitStack) -> tuple[Processing, Ring]:
+        from tracer.enrich.filters import resolve
+        from tracer.enrich.names import system_names
+        from tracer.enrich.processes import Processes
+        from tracer.kernel import source
+        from tracer.kernel.loader import check_ring_size
+        from tracer.kernel.ring import Ring
+        from tracer.pipeline import Processing, Recorder, Symbols, clock_offset_ns
+        from tracer.wire.layout import parse
+
+        options = self._options
+        layout = parse(source.wire_header())
+        selection = resolve(options.filter, follower.network, system_names())
+        selection.only_namespaces = options.namespaces
+        loaded.set_filter(selection.wire(layout, {"none": 0, "first": 1, "all": 2}[options.stacks], os.getpid()))
+        ring = Ring(loaded.ring_descriptor, check_ring_size(options.ring_mb), layout)
+        stack.callback(ring.close)
+        reasons, offset_ns = loaded.types.drop_reasons, clock_offset_ns()
+        for path in options.outputs:
+            if path.suffix == RAW_SUFFIX:
+                self._recorders.append(Recorder(path, source.wire_header(), offset_ns, reasons))
+                self._recorders[-1].network(follower.network)
+        processing = Processing(
+            layout=layout,
+            network=follower.network,
+            symbols=Symbols(loaded.stack, loaded.symbol),
+            reasons=reasons,
+            selection=selection,
+            outputs=_open_outputs(options),
+            clock_offset_ns=offset_ns,
+            ensure=follower.ensure,
+            owner=Processes().owner,
+            limit=options.count,
+        )
+        return processing, ring
+
+    def _follow(self, loaded: Loaded, follower: Follower, processing: Processing, ring: Ring) -> None:
+        """Read the ring until the end was reached and everything was drained."""
+        started_ns = time.monotonic_ns()
+        self._start_command()
+        ended_ns: int | None = None
+        quiet_since_ns = time.monotonic_ns()
+        while True:
+            ring.wait(_WAIT_S)
+            states = follower.poll()
+            if states:
+                processing.network_changed(states)
+            horizon_ns = time.monotonic_ns()
+            records = ring.read(_BATCH_RECORDS)
+            if len(records) == _BATCH_RECORDS:
+                horizon_ns = int(records["ts_ns"][-1])
+            for recorder in self._recorders:
+                if states:
+                    recorder.network(follower.network)
+                processing.callers.learn(records)
+                recorder.records(records, processing)
+            processing.feed(records, horizon_ns)
+            self._progress.show(processing, loaded)
+            now_ns = time.monotonic_ns()
+            if len(records):
+                quiet_since_ns = now_ns
+            if ended_ns is None and self._at_end(processing, started_ns):
+                ended_ns = now_ns
+            if ended_ns is not None and _drained(now_ns, ended_ns, quiet_since_ns):
+                break
+        processing.feed(ring.read(_BATCH_RECORDS), time.monotonic_ns(), final=True)
+        self._progress.clear()
+
+    def _start_command(self) -> None:
+        if not self._options.command:
+            return
+        try:
+            self._child = subprocess.Popen(self._options.command)
+        except OSError as error:
+            raise BadRequest(f"cannot run {self._options.command[0]}: {error.strerror}") from error
+
+    def _at_end(self, processing: Processing, started_ns: int) -> bool:
+        options = self._options
+        if processing.enough or self._stop.asked:
+            if self._child is not None and self._child.poll() is None:
+                self._child.terminate()
+            return True
+        if self._child is not None and self._child.poll() is not None:
+            return True
+        if options.started is not None and options.started() is not None:
+            return True
+        return options.duration_s is not None and time.monotonic_ns() - started_ns >= options.duration_s * 1e9
+
+    def _account(self, loaded: Loaded, processing: Processing) -> int:
+        """Say exactly what was seen and what was lost; choose the exit code."""
+        losses = _Losses(sum(loaded.refused()), loaded.missed())
+        counts = processing.counts
+        for recorder in self._recorders:
+            recorder.close({"refused": loaded.refused(), "missed": losses.missed, "records": counts.records})
+        print(f"seen {counts.packets} packets, {losses.total} lost", file=sys.stderr)
+        if losses.refused:
+            print(f"  {losses.refused} records found the ring full: try a larger --ring-mb, or a filter", file=sys.stderr)
+        for point, number in losses.missed.items():
+            print(f"  {number} events at {point} came while its probe was running on that CPU", file=sys.stderr)
+        for point, why in loaded.missing.items():
+            print(f"  not seen: {point}: {why.splitlines()[0]}", file=sys.stderr)
+        if losses.total and self._options.strict:
+            return Exit.LOST
+        if self._child is not None:
+            code = self._child.wait()
+            return 128 - code if code < 0 else code
+        return Exit.DONE
+
+
+def _drained(now_ns: int, ended_ns: int, quiet_since_ns: int) -> bool:
+    """Nothing more came for a while, or there is no end to it."""
+    return (now_ns - quiet_since_ns >= _SETTLE_NS and now_ns - ended_ns >= _SETTLE_NS) or now_ns - ended_ns >= _DRAIN_NS
+
+
+def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
+    """Compile the probes and read the namespaces at the same time: both wait for the kernel most of the while."""
+    from tracer.kernel.loader import check_ring_size, load
+
+    ring_bytes = check_ring_size(options.ring_mb)
+    results: list[Follower | BaseException] = []
+
+    def read_namespaces() -> None:
+        try:
+            from tracer.enrich.follower import Follower
+
+            follower = Follower()
+            follower.start()
+            results.append(follower)
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            results.append(error)
+
+    reader = threading.Thread(target=read_namespaces)
+    reader.start()
+    try:
+        loaded = load(ring_bytes)
+    finally:
+        reader.join()
+    if isinstance(results[0], BaseException):
+        loaded.close()
+        raise results[0]
+    return loaded, results[0]
+
+
+def _open_outputs(options: TraceOptions) -> list[Output]:
+    outputs = [open_output(path) for path in options.outputs if path.suffix != RAW_SUFFIX]
+    if options.stdout_format is not None:
+        outputs.append(open_output("-", options.stdout_format))
+    return outputs
+
+
+@contextlib.contextmanager
+def _reported_errors(processing: Processing, recorders: list[Recorder]) -> Iterator[None]:
+    """Whatever ends the run, the outputs are closed, so that what was captured can be read."""
+    del recorders
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(TracerError, OSError):
+            processing.close()
+        raise
+    processing.close()
+
+
+class _Progress:
+    """One line on a terminal's stderr while tracing goes on; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._on = sys.stderr.isatty() and not sys.stdout.isatty()
+        self._last_ns, self._last_records = time.monotonic_ns(), 0
+
+    def show(self, processing: Processing, loaded: Loaded) -> None:
+        now_ns = time.monotonic_ns()
+        if not self._on or now_ns - self._last_ns < _PROGRESS_NS:
+            return
+        counts = processing.counts
+        rate = (counts.records - self._last_records) / ((now_ns - self._last_ns) / 1e9)
+        lost = sum(loaded.refused())
+        print(f"\r\033[K{counts.packets} packets  {rate:,.0f} events/s  {lost} lost", end="", file=sys.stderr, flush=True)
+        self._last_ns, self._last_records = now_ns, counts.records
+
+    def clear(self) -> None:
+        if self._on:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
