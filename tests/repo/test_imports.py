@@ -19,6 +19,7 @@ LAYERS = (
     "outputs",
     "lab",
     "pipeline",
+    "tracing",
     "cli",
 )
 # What `import tracer` offers (reading a capture) stands on the layers up to outputs.

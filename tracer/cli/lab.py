@@ -76,15 +76,15 @@ def run(
 def _trace(running: Running, outputs: list[Path], stdout_format: str) -> int:
     """Trace one run of the lab's traffic, within its namespaces; returns the exit code."""
     from tracer.enrich.filters import FilterWords
-    from tracer.tracing import TraceOptions
-    from tracer.tracing import trace as run_trace
+    from tracer.tracing import TraceOptions, trace
 
-    return run_trace(
+    traffic = (sys.executable, "-m", "tracer.lab.run_traffic", running.lab.name)
+    return trace(
         TraceOptions(
             filter=FilterWords(),
             outputs=tuple(outputs),
             stdout_format=stdout_format,
-            command=(sys.executable, "-m", "tracer.lab.run_traffic", running.lab.name),
+            command=traffic,
             namespaces=frozenset(running.namespaces.values()),
         )
     )
