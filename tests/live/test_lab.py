@@ -48,8 +48,9 @@ def one_lab_at_a_time():
     with Path("/run/lock/fibtrace-lab-tests").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-        for name in NAMES:
-            engine.down(name)
+        for left in state.existing():
+            if left.stale():
+                engine.down(left.name)
 
 
 @pytest.fixture
@@ -301,6 +302,27 @@ def test_down_removes_what_kill_9_left(before):
     process = start_run("router")
     process.kill()
     finish(process)
+    assert state.netns_inode("c") is not None
+    assert engine.down("router")
+    assert_nothing_left(before)
+
+
+KILLED_WHILE_BUILDING = """
+import os, signal, sys
+from tracer.lab import build, engine
+original = build._run_batches
+def run_and_die(batches, lock):
+    original(batches, lock)
+    os.kill(os.getpid(), signal.SIGKILL)
+build._run_batches = run_and_die
+engine.up(sys.argv[1])
+"""
+
+
+def test_what_was_made_just_before_kill_9_is_known(before):
+    """Killed right after the namespaces were made, before more about them was noted, they are found."""
+    command = [sys.executable, "-c", KILLED_WHILE_BUILDING, "router"]
+    assert subprocess.run(command, cwd=REPO, check=False).returncode == -signal.SIGKILL
     assert state.netns_inode("c") is not None
     assert engine.down("router")
     assert_nothing_left(before)
