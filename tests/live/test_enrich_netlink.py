@@ -1,4 +1,3 @@
-# ruff: noqa: D103, T201 - helpers say it in their names; figures are printed
 """The follower notices what happens to namespaces, and leaves nothing behind in them."""
 
 from __future__ import annotations

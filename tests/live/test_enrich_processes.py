@@ -1,4 +1,3 @@
-# ruff: noqa: D103, T201 - helpers say it in their names; figures are printed
 """Owners of sockets, found in a namespace of our own."""
 
 from __future__ import annotations

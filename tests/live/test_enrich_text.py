@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - helpers say it in their names
 """Rules and routes are printed exactly as iproute2 prints them."""
 
 from __future__ import annotations
@@ -139,7 +138,7 @@ def test_every_rule_is_printed_as_ip_rule_prints_it(namespace):
 
 @pytest.mark.parametrize("table", ["77", "main", "local"])
 def test_every_route_is_printed_as_ip_route_prints_it(namespace, table):
-    """All types, both gateway families, multipath and nexthop objects; up to the attributes of no interest."""
+    """All types, both gateway families, multipath and nexthop objects; up to protocol and scope."""
     ip("nexthop", "replace", "id", "1", "via", "10.0.0.9", "dev", "e0")
     ip("nexthop", "replace", "id", "2", "via", "10.0.0.8", "dev", "e0")
     ip("nexthop", "replace", "id", "3", "blackhole")
@@ -164,7 +163,7 @@ def shortened(line):
 
 
 def test_selectors_that_iproute2_does_not_know_are_shown(namespace):
-    """A DSCP with mask and a masked port, set through netlink as newer tools do, are part of the text (trap 14)."""
+    """A DSCP with mask and a masked port, set as newer tools do, are part of the text (trap 14)."""
 
     def add():
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:

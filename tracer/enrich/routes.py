@@ -63,22 +63,27 @@ class RouteTable:
 
     def lookup(self, daddr: int, selectors: Selectors = Selectors()) -> Route | None:  # noqa: B008 - immutable
         """The route that the lookup ends in, also one that makes it fail; None if nothing matches."""
+        left_leaf = None
         for length, prefixes in self._lengths:
             for route in prefixes.get(daddr >> (self._bits - length), ()):
-                if self._accepts(route, selectors):
+                if route.dst == left_leaf or not _is_candidate(route, selectors):
+                    continue
+                if route.type in TYPE_ERRORS or self._has_good_nexthop(route, selectors.oif):
                     return route
+                if route.nhid:
+                    # `goto miss`: without a good member the kernel leaves the leaf, and with it every
+                    # other route that has the same first address, whatever its length.
+                    left_leaf = route.dst
         return None
 
-    def _accepts(self, route: Route, selectors: Selectors) -> bool:
-        if route.tos and route.tos != selectors.tos & TOS_MASK:
-            return False
-        if route.scope < selectors.scope:
-            return False
-        if route.type in TYPE_ERRORS:
-            return True
-        if route.flags & DEAD and not route.nhid and len(route.nexthops) < 2:  # noqa: PLR2004 - more than one
-            return False
-        return any(_is_good(nexthop, selectors.oif) for nexthop in nexthops_of(route, self._objects))
+    def _has_good_nexthop(self, route: Route, oif: int) -> bool:
+        return any(_is_good(nexthop, oif) for nexthop in nexthops_of(route, self._objects))
+
+
+def _is_candidate(route: Route, selectors: Selectors) -> bool:
+    if route.tos and route.tos != selectors.tos & TOS_MASK:
+        return False
+    return route.scope >= selectors.scope
 
 
 def _is_good(nexthop: Nexthop, oif: int) -> bool:

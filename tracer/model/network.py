@@ -178,6 +178,6 @@ class Network:
         try:
             for item in values["namespaces"]:
                 network.add(NetworkState.from_dict(item))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadCapture(f"cannot read the network configuration of the capture: {error}") from error
         return network

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - helpers say it in their names
 """Longest-prefix match without a kernel; tests/live compares it with `ip route get … fibmatch`."""
 
 from __future__ import annotations
@@ -53,6 +52,17 @@ def test_a_route_that_fails_the_lookup_is_found():
     assert match(state, 254, TEN + 1, Observed(error=-11)) == throw
     assert match(state, 254, TEN + 1, Observed(error=-22)) is None
     assert match(state, 254, 1, Observed(error=-11)) is None
+
+
+def test_a_nexthop_object_without_a_good_member_hides_its_leaf():
+    """The kernel goes on with a shorter first address, past other routes of the same one."""
+    objects = {1: NexthopObject(1, ifindex=5)}
+    by_object = route(TEN, 16, nhid=1, nexthops=())
+    hidden, behind = route(TEN, 8, nexthops=(E1,)), route(nexthops=(E1,))
+    table = RouteTable([by_object, hidden, behind], objects)
+    assert table.lookup(TEN + 1) == by_object
+    assert table.lookup(TEN + 1, Selectors(oif=6)) == behind
+    assert table.lookup(TEN + (1 << 16), Selectors(oif=6)) == hidden
 
 
 HOP = Nexthop(5, IPV4, TEN + 9)

@@ -1,4 +1,3 @@
-# ruff: noqa: D103 - helpers say it in their names
 """Rules replayed without a kernel; tests/live compares the same code with the kernel itself."""
 
 from __future__ import annotations
