@@ -152,7 +152,7 @@ LOCAL_LAB = Lab(
         Service(
             "s",
             "udp echo server, member of 239.1.2.3",
-            ("udp-echo", "9000", "0.0.0.0", "--join", "239.1.2.3", "10.1.0.3"),  # noqa: S104 - in a namespace
+            ("udp-echo", "9000", "0.0.0.0", "--join", "239.1.2.3", "10.1.0.3"),
         ),
     ),
     steps=(

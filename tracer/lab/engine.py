@@ -157,7 +157,7 @@ def _make_room(lab: Lab) -> None:
     for state in existing():
         if not state.stale():
             raise BadRequest(
-                f"cannot bring up lab {lab.name}: lab {state.name} is up, and they use the same names\n"
+                f"cannot bring up lab {lab.name}: lab {state.name} is {_how(state)}; labs use the same names\n"
                 f"try: fibtrace lab down {state.name}"
             )
         _remove(state)
@@ -167,6 +167,12 @@ def _make_room(lab: Lab) -> None:
                 f"cannot bring up lab {lab.name}: a network namespace {ns.name} exists that is not of a lab\n"
                 f"look at it: ip netns exec {ns.name} ip addr; if it is not needed: ip netns del {ns.name}"
             )
+
+
+def _how(state: State) -> str:
+    """Return in which way a lab is there: to stay, or run by a process that will take it down."""
+    owner = state.owner()
+    return f"being run by process {owner.pid}" if owner is not None and owner.alive() else "up"
 
 
 def _start_services(running_lab: Running, *, with_us: bool) -> None:
