@@ -45,7 +45,10 @@ def test_closed_stdout_is_quiet(arguments, closed):
         command = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command]
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, env=buffered
+    )
     os.close(writer)
     assert done.stderr == ""
     assert done.returncode in ({0, 3, 4} if "doctor" in arguments else {0})

@@ -87,8 +87,10 @@ def test_closed_stdout_is_no_error(lines):
     )
     reader, writer = os.pipe()
     os.close(reader)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", code]
     done = subprocess.run(
-        [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, env=buffered
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
