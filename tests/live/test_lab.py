@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,15 @@ def one_lab_at_a_time():
         for left in state.existing():
             if left.stale():
                 engine.down(left.name)
+
+
+@pytest.fixture(autouse=True)
+def nobody_elses_lab():
+    """Somebody at this machine may be running a lab: let that end first, for a minute at most."""
+    deadline = time.monotonic() + 60
+    while (others := [other.name for other in state.existing() if not other.stale()]) or lab_pids():
+        assert time.monotonic() < deadline, f"lab {others} is up\ntry: fibtrace lab down {others}"
+        time.sleep(0.05)  # polling what others do; nothing of ours is under way
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def _make_room(lab: Lab) -> None:
     for state in existing():
         if not state.stale():
             raise BadRequest(
-                f"cannot bring up lab {lab.name}: lab {state.name} is {_how(state)}; labs use the same names\n"
+                f"cannot bring up lab {lab.name}: lab {state.name}, of the same names, is {_how(state)}\n"
                 f"try: fibtrace lab down {state.name}"
             )
         _remove(state)
