@@ -239,7 +239,7 @@ def test_the_merged_trie_answers_as_the_kernel(namespace):
             follower.poll()
             results.append(compare(rng, follower, inode, 80, rules=False))
     print(f"seed {SEED}: {sum(count for count, _ in results)} compared, 0 differ")
-    assert sum(found for _, found in results) > 100
+    assert sum(found for _, found in results) > 60
 
 
 def test_random_rules_and_routes_answer_as_the_kernel(namespace):

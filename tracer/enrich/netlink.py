@@ -1,7 +1,7 @@
 """Rtnetlink sockets in any namespace: dumps, questions, notifications. The only importer of pyroute2.
 
-pyroute2 gives the layouts of messages and the constants, and writes requests. Its sockets are not used: each of
-them carries an asyncio loop, and opening one in a namespace took 9 ms where a plain socket takes 0.2.
+pyroute2 gives the layouts of messages and the constants, and writes requests. Its sockets are not used: each
+of them carries an asyncio loop, and opening one in a namespace took 9 ms where a plain socket takes 0.2.
 """
 
 from __future__ import annotations
