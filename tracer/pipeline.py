@@ -67,6 +67,7 @@ class Processing:
 
     def __post_init__(self) -> None:
         self.kinds = Kinds.of(self.layout)
+        self._locations: set[int] = set()
         self.correlator = Correlator(self.kinds, self.layout.record)
         self.callers = Callers(self.symbols, self.kinds)
         self.context = Context(callers=self.callers.by_stack, purges=_purges(self.reasons))
@@ -103,6 +104,7 @@ class Processing:
         """Take a batch of records and write the paths that are finished by `horizon_ns` (CLOCK_MONOTONIC)."""
         self.counts.records += len(records)
         self.callers.learn(records)
+        self._learn_locations(records)
         steps = self.correlator.feed(records, horizon_ns, self.context, final)
         if not len(steps):
             return
@@ -114,6 +116,14 @@ class Processing:
             self.counts.rows += len(rows)
             for output in self.outputs:
                 output.write(rows)
+
+    def _learn_locations(self, records: Array) -> None:
+        """`ip route get` makes an sk_buff to route and frees it as dropped: that never was a packet."""
+        for address in np.unique(records["location"][records["kind"] == self.kinds.DROP]).tolist():
+            if address not in self._locations:
+                self._locations.add(address)
+                if self.symbols.address(address).startswith("inet_rtm_getroute"):
+                    self.context.no_packets.add(address)
 
     def _number(self, steps: Steps) -> Steps:
         """Give paths without a packet a number, count, and keep to the limit."""

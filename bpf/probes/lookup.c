@@ -2,13 +2,14 @@
 /* One search of one IPv4 table: fib_table_lookup(), net/ipv4/fib_trie.c. Fires once per search. */
 
 #define STACK_FRAMES	16
+#define EEXIST		17
 #define KSTACK_MASK	0x3fff	/* kernel stacks are aligned to 16 KiB: the rest is the depth of the call */
 
 struct frames {
 	u64 ip[STACK_FRAMES];
 };
 
-BPF_TABLE("stacktrace", int, struct frames, stacks, 8192);
+BPF_TABLE("stacktrace", int, struct frames, stacks, 16384);
 BPF_TABLE("lru_hash", u64, s32, call_sites, 8192);
 
 /*
@@ -39,7 +40,12 @@ inline_always void take_stack(void *ctx, struct record *record, u32 mode)
 		record->hints |= HINT_STACK_SHARED;
 		return;
 	}
+	/* -EEXIST: another stack has this bucket. Less of the innermost frames is another bucket. */
 	stack = stacks.get_stackid(ctx, 0);
+	if (stack == -EEXIST)
+		stack = stacks.get_stackid(ctx, 1);
+	if (stack == -EEXIST)
+		stack = stacks.get_stackid(ctx, 2);
 	record->stack = stack;
 	if (mode == 1 && stack >= 0)
 		call_sites.update(&site, &stack);

@@ -9,7 +9,7 @@ import typer
 
 
 def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A capture: .csv, .jsonl or .parquet.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="A capture: .fibtrace, .csv, .jsonl or .parquet.")],
     target: Annotated[
         str, typer.Argument(metavar="OUT", help="Suffix decides; - is stdout, which needs --format.")
     ],
@@ -19,8 +19,8 @@ def convert(
     ] = None,
 ) -> None:
     """Write a capture in another format: csv, jsonl or parquet, by suffix."""
-    from tracer.outputs.registry import convert as convert_capture
+    from tracer.replay import convert as convert_capture
 
     done = convert_capture(source, target, format_)
     if done.dropped_lines:
-        print(f"warning: {source} ends in the middle of a line, which was left out", file=sys.stderr)
+        print(f"warning: {source} is cut short at its end: what was whole is converted", file=sys.stderr)

@@ -29,12 +29,18 @@ PURPOSE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What a stack says: the purpose, the function that asked, and traits of the way there."""
+    """What a stack says: the purpose, the function that asked, and traits of the way there.
+
+    `in_list`: packets are received in lists; `of_packet`: the decision is about a packet; `connects`: it serves all
+    packets of a connection, not one; `probes`: with FLOWI_FLAG_ANYSRC it only tries out (ICMP errors do).
+    """
 
     purpose: Purpose
     name: str
     in_list: bool = False
     of_packet: bool = False
+    connects: bool = False
+    probes: bool = False
 
 
 UNKNOWN_CALLER = Caller(Purpose.UNKNOWN, "")
@@ -52,6 +58,9 @@ _OUTPUT_WAY = frozenset({"ip_route_output_key_hash_rcu", "ip_route_output_key_ha
 _QUERY = "inet_rtm_getroute"
 _NOT_OF_THE_PACKET = frozenset({"arp_process", "icmp_route_lookup", "ip_expire"})
 _INTERRUPTED = ("handle_softirqs", "__do_softirq", "do_softirq", "asm_", "net_rx_action")
+_CONNECTS = frozenset(
+    {"tcp_v4_connect", "__ip4_datagram_connect", "inet_csk_route_child_sock", "inet_csk_route_req", "inet_sk_rebuild_header"}
+)
 _LIST = frozenset({"ip_sublist_rcv", "ip_list_rcv"})
 _PACKET_HELPERS = frozenset({"nft_fib4_eval", "rpfilter_lookup_reverse"})
 
@@ -72,7 +81,8 @@ def classify(stack: tuple[str, ...]) -> Caller:
     if _QUERY in frames:
         return Caller(Purpose.QUERY, _QUERY)
     if purpose is Purpose.OUTPUT:
-        return Caller(purpose, next((f for f in frames if f not in _OUTPUT_WAY), owner), of_packet=True)
+        name = next((f for f in frames if f not in _OUTPUT_WAY), owner)
+        return Caller(purpose, name, of_packet=True, connects=name in _CONNECTS, probes=name == "icmp_route_lookup")
     foreign = next((frame for frame in frames if frame in _NOT_OF_THE_PACKET), None)
     if foreign:
         return Caller(Purpose.OTHER, foreign)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SCOPE_LINK = 253
 LOOPBACK_IFINDEX = 1
 HINT_TASK_NETNS = 1
+FLOWI_FLAG_ANYSRC = 1
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Decisions:
     caller: Array
     in_list: Array
     of_packet: Array
+    connects: Array
 
 
 def decide(records: Array, group: Array, kinds: Kinds, callers: Mapping[int, tuple[int, Caller]], suppressing: Array) -> Decisions:
@@ -53,7 +55,7 @@ def decide(records: Array, group: Array, kinds: Kinds, callers: Mapping[int, tup
     if len(records):
         last[:-1] = lookup[:-1] & (number[:-1] != number[1:])
         last[-1] = lookup[-1]
-    purpose, caller, in_list, of_packet = _by_stack(records, lookup, callers)
+    purpose, caller, in_list, of_packet, connects = _by_stack(records, lookup, callers)
     unknown = lookup & (purpose == Purpose.UNKNOWN)
     if unknown.any():
         shape = _by_shape(records, group, lookup, first)
@@ -70,6 +72,7 @@ def decide(records: Array, group: Array, kinds: Kinds, callers: Mapping[int, tup
         np.where(keep, caller[spread], 0),
         keep & in_list[spread],
         keep & of_packet[spread],
+        keep & connects[spread],
     )
 
 
@@ -118,18 +121,22 @@ def _restarts(records: Array, lookup: Array, goes_on: Array) -> Array:
     return restarted
 
 
-def _by_stack(records: Array, lookup: Array, callers: Mapping[int, tuple[int, Caller]]) -> tuple[Array, Array, Array, Array]:
+def _by_stack(
+    records: Array, lookup: Array, callers: Mapping[int, tuple[int, Caller]]
+) -> tuple[Array, Array, Array, Array, Array]:
     """Purpose, caller number and traits from the stack, where it agrees with the shape of the flow key."""
     size = max(callers, default=-1) + 2
-    table = np.zeros((4, size), np.int64)
+    table = np.zeros((6, size), np.int64)
     for stack, (number, caller) in callers.items():
-        table[:, stack] = (caller.purpose, number, caller.in_list, caller.of_packet)
+        table[:, stack] = (caller.purpose, number, caller.in_list, caller.of_packet, caller.connects, caller.probes)
     stack_ids = np.where(lookup & (records["stack"] >= 0) & (records["stack"] < size - 1), records["stack"], size - 1)
-    purpose, caller_number, in_list, of_packet = table[:, stack_ids]
+    purpose, number, in_list, of_packet, connects, probes = table[:, stack_ids]
     from_device = records["iif"] > LOOPBACK_IFINDEX
     contradiction = ((purpose == Purpose.INPUT) & ~from_device) | ((purpose == Purpose.OUTPUT) & from_device)
     ok = ~contradiction
-    return purpose * ok, caller_number * ok, (in_list * ok).astype(bool), (of_packet * ok).astype(bool)
+    trial = (probes != 0) & (records["flow_flags"] & FLOWI_FLAG_ANYSRC != 0)
+    purpose = np.where(trial, Purpose.OTHER, purpose) * ok
+    return purpose, number * ok, (in_list * ok).astype(bool), (of_packet * ok * ~trial).astype(bool), (connects * ok).astype(bool)
 
 
 def _by_shape(records: Array, group: Array, lookup: Array, first: Array) -> Array:

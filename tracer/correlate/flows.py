@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 
 from tracer.correlate.columns import Array, address_words, hash_rows
@@ -18,16 +20,19 @@ def flow_keys(records: Array, netns: Array) -> Array:
 
 
 class Sockets:
-    """Who uses which socket, and which socket a flow belongs to: learned from the records of system calls."""
+    """Who uses which socket, and which socket a flow belongs to: learned from the records of system calls.
+
+    The kernel reuses the address of a closed socket, so owners are known with the time they were seen.
+    """
 
     def __init__(self) -> None:
-        self.owners: dict[int, tuple[int, str]] = {}
+        self._owners: dict[int, list[tuple[int, int, str]]] = {}
         self._by_flow: dict[int, int] = {}
 
     def learn(self, records: Array) -> None:
         """Take the owner and state records of one batch: they are few, one per socket or change."""
-        if len(self.owners) > _LIMIT:
-            self.owners.clear()
+        if len(self._owners) + len(self._by_flow) > _LIMIT:
+            self._owners.clear()
             self._by_flow.clear()
         incoming = records.copy()
         for end, other in (("saddr", "daddr"), ("sport", "dport")):
@@ -39,7 +44,16 @@ class Sockets:
             self._by_flow[int(keys[index])] = sock
             if in_task[index]:
                 comm = bytes(row["comm"]).split(b"\0")[0].decode(errors="replace")
-                self.owners[sock] = (int(row["pid"]), comm)
+                self._owners.setdefault(sock, []).append((int(row["ts_ns"]), int(row["pid"]), comm))
+
+    def owner(self, sock: int, ts_ns: int) -> tuple[int, str] | None:
+        """The (pid, comm) that used the socket at that time: seen last before it, else first after it."""
+        seen = self._owners.get(sock)
+        if not seen:
+            return None
+        index = bisect_right(seen, ts_ns, key=lambda entry: entry[0]) - 1
+        _, pid, comm = seen[max(index, 0)]
+        return pid, comm
 
     def of_incoming(self, records: Array, netns: Array) -> Array:
         """The socket each incoming packet belongs to, 0 where none is known."""

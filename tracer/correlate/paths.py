@@ -30,6 +30,7 @@ _NOTES = np.dtype(
         ("caller", "<i4"),  # number of the caller, 0 unknown
         ("purpose", "u1"),  # Purpose
         ("via", "u1"),  # Via: why this packet needed no lookup
+        ("connects", "?"),  # the decision serves all packets of a connection
         ("last", "?"),  # last lookup of its decision
         ("origin", "?"),  # first row of a packet made on this host
     ]
@@ -52,12 +53,13 @@ class Patience:
 @dataclass(slots=True)
 class Context:
     """What correlation is told from outside: callers by stack id, tables whose hits may be suppressed, reasons of
-    drops that only empty a socket's queue.
+    drops that only empty a socket's queue, code addresses that free what never was a packet.
     """
 
     callers: Mapping[int, tuple[int, Caller]] = field(default_factory=dict)
     suppressing: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
     purges: frozenset[int] = frozenset()
+    no_packets: set[int] = field(default_factory=set)
 
 
 class Correlator:
@@ -138,7 +140,7 @@ class Correlator:
         scene = Scene(batch, group, packet, origin, self.kinds)
         notes = np.zeros(len(batch), _NOTES)
         notes["packet"] = attach(scene, decisions)
-        notes["origin"] = origin
+        notes["origin"], notes["connects"] = origin, decisions.connects
         notes["caller"], notes["purpose"], notes["last"] = decisions.caller, decisions.purpose, decisions.last
         notes["decision"] = np.where(decisions.number > 0, decisions.number + self._decisions, 0)
         self._decisions += int(decisions.number.max(initial=0))
@@ -190,26 +192,30 @@ class Correlator:
 
     def _take_pending(self, batch: Array, notes: Array) -> None:
         """A packet that waited (for address resolution) leaves in another context than it was routed in: it is
-        tied to the last decision with its flow that no packet has taken.
+        tied to the decisions with its flow that no packet has taken, in their order.
         """
-        pending = np.flatnonzero((self._notes["packet"] < 0) & (self._notes["purpose"] == Purpose.OUTPUT) & self._notes["last"])
-        here = np.flatnonzero((notes["packet"] < 0) & (notes["purpose"] == Purpose.OUTPUT) & notes["last"])
-        if not len(pending) + len(here):
+        open_here = np.flatnonzero(_open_outputs(notes))
+        open_before = np.flatnonzero(_open_outputs(self._notes))
+        if not len(open_here) + len(open_before):
             return
         decided = set(notes["packet"][(notes["purpose"] == Purpose.OUTPUT) & (notes["packet"] > 0)].tolist())
         waiting = [r for r in np.flatnonzero(notes["origin"]).tolist() if int(notes["packet"][r]) not in decided]
-        taken: set[tuple[bool, int]] = set()
+        candidates = np.concatenate((self._held[open_before], batch[open_here]))
+        connects = np.concatenate((self._notes["connects"][open_before], notes["connects"][open_here]))
+        numbers = np.concatenate((self._notes["decision"][open_before], notes["decision"][open_here]))
+        free = candidates["error"] == 0
         for row in sorted(waiting, key=lambda r: int(batch["ts_ns"][r])):
             packet = batch[row : row + 1]
-            for rows, source, target in ((here, batch, notes), (pending, self._held, self._notes)):
-                fits = decision_of_packet(source[rows], packet)
-                fits &= (source["ts_ns"][rows] < packet["ts_ns"]) & (source["netns"][rows] == packet["netns"]) & (target["packet"][rows] < 0)
-                fits &= source["error"][rows] == 0
-                for choice in rows[fits].tolist():
-                    target["packet"][target["decision"] == target["decision"][choice]] = notes["packet"][row]
-                if fits.any():
-                    taken.add((target is notes, row))
-                    break
+            fits = free & decision_of_packet(candidates, packet)
+            fits &= (candidates["ts_ns"] < packet["ts_ns"]) & (candidates["netns"] == packet["netns"])
+            chosen = np.flatnonzero(fits)
+            # Decisions of a connection all belong to its first packet; those of single sends to one packet each.
+            single = np.flatnonzero(~connects[chosen])
+            if len(single):
+                chosen = chosen[: single[0] + 1]
+            free[chosen] = False
+            for kept in (notes, self._notes):
+                kept["packet"][np.isin(kept["decision"], numbers[chosen]) & (kept["decision"] > 0)] = notes["packet"][row]
 
     def _name_cached(self, batch: Array, notes: Array, decisions: Decisions) -> None:
         """Why a packet needed no lookup, and which packet's decision it used."""
@@ -241,7 +247,7 @@ class Correlator:
         rows = np.flatnonzero(notes["origin"] & (batch["kind"] == self.kinds.DROP))
         for row in rows.tolist():
             explained = notes["via"][row] == 0 or (notes["ref"][row] > 0 and batch["sock"][row] != 0)
-            if not explained or int(batch["error"][row]) in context.purges:
+            if not explained or int(batch["error"][row]) in context.purges or int(batch["location"][row]) in context.no_packets:
                 notes["packet"][notes["packet"] == notes["packet"][row]] = 0
 
     def _finish(self, horizon_ns: int, context: Context, final: bool) -> Steps:
@@ -287,6 +293,12 @@ def _ends_in_walk(batch: Array, group: Array, ends: Array) -> Array:
     last = np.full(len(lookup_end), -1)
     last[group[ends]] = broken[ends]
     result: Array = same & (np.arange(len(group)) > last[group])
+    return result
+
+
+def _open_outputs(notes: Array) -> Array:
+    """Last lookups of output decisions that no packet has taken."""
+    result: Array = (notes["packet"] < 0) & (notes["purpose"] == Purpose.OUTPUT) & notes["last"]
     return result
 
 

@@ -80,6 +80,7 @@ class Hops:
     socket: Array
     observed: Array
     cause: Array
+    drop_row: Array
     pid: Array
     comm: Array
 
@@ -245,6 +246,7 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
         socket=socket,
         observed=found["taken"] | found["consume"],
         cause=_last_row(last & (notes["purpose"] != Purpose.OTHER), starts),
+        drop_row=_last_row(scene.drop, starts),
         pid=np.zeros(len(starts), np.int64),
         comm=np.zeros(len(starts), np.int64),
     )

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 RP_FILTER = {0: "off", 1: "strict", 2: "loose"}
 PURGE_REASONS = frozenset({"SKB_DROP_REASON_QUEUE_PURGE", "SKB_DROP_REASON_SOCKET_DESTROYED"})
 
+CHECK_REASONS = frozenset(f"SKB_DROP_REASON_{name}" for name in ("IP_RPFILTER", "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE"))
+"""Reasons that say: the source check failed."""
+VAGUE_REASONS = frozenset({"SKB_DROP_REASON_NOT_SPECIFIED"})
+"""What kernels before 6.16 say instead; then the place of the drop tells."""
+
 _KNOWN = {
     "IP_RPFILTER": "source check failed",
     "IP_LOCAL_SOURCE": "the source is an address of this host",

@@ -28,7 +28,6 @@ class Ring:
         page = mmap.PAGESIZE
         self._size = ring_bytes
         self._dtype = layout.ring_record
-        self._record_fields = list(layout.record.names or ())
         self._consumer_map = mmap.mmap(descriptor, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._producer_map = mmap.mmap(descriptor, page + 2 * ring_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumer = np.frombuffer(self._consumer_map, dtype="<u8", count=1)
@@ -58,12 +57,12 @@ class Ring:
         busy = np.flatnonzero(view["ring_length"] & BUSY)
         if len(busy):
             view = view[: busy[0]]
-        batch = view.copy()
-        self._consumer[0] = position + len(batch) * stride
-        if len(batch) and (batch["ring_length"] & ~np.uint32(DISCARDED) != stride - 8).any():
+        length, records = view["ring_length"].copy(), view["record"].copy()
+        self._consumer[0] = position + len(view) * stride
+        discarded = (length & DISCARDED) != 0
+        if (length & ~np.uint32(DISCARDED) != stride - 8).any():
             raise TracerError("the ring holds records of another size: the probes and the collector differ")
-        kept = batch[(batch["ring_length"] & DISCARDED) == 0] if (batch["ring_length"] & DISCARDED).any() else batch
-        return kept[self._record_fields]
+        return records[~discarded] if discarded.any() else records
 
     def close(self) -> None:
         self._poll.close()

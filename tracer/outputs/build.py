@@ -12,7 +12,7 @@ from tracer.correlate.columns import Array, address_words, changed, codes_of, ha
 from tracer.correlate.verdicts import Event, Role, Steps, Verdict, Via
 from tracer.enrich.inference import Explained, Row, address, device, explain_decision
 from tracer.enrich.packet_names import packet_info
-from tracer.enrich.reasons import RP_FILTER, cached_words, check_words, drop_words, send_failed_words
+from tracer.enrich.reasons import CHECK_REASONS, RP_FILTER, VAGUE_REASONS, cached_words, check_words, drop_words, send_failed_words
 from tracer.outputs.rows import Statics, table
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class RowBuilder:
             hop = int(steps.hop[steps_of_decision[0]])
             in_dev = batch.in_device(hop) or ""
             explained.decision["reason"] = check_words(
-                explained, in_dev, states[0].rp_filter(in_dev), failed=batch.check_failed(hop, int(rows[-1]))
+                explained, in_dev, states[0].rp_filter(in_dev), failed=bool(batch.checks_failed(np.array([hop]), rows[-1:])[0])
             )
         return explained
 
@@ -168,7 +168,8 @@ class RowBuilder:
         for pid, comm, rows in _tasks(records, hops.process_row[seen]):
             hops.pid[seen[rows]], hops.comm[seen[rows]] = pid, self._comm(comm)
         for hop in np.flatnonzero(ends & (hops.pid == 0) & (hops.socket != 0)).tolist():
-            owner = sockets.owners.get(int(hops.socket[hop]))
+            row = hops.in_row[hop] if hops.in_row[hop] >= 0 else hops.start[hop]
+            owner = sockets.owner(int(hops.socket[hop]), int(records["ts_ns"][row]))
             if owner:
                 hops.pid[hop], hops.comm[hop] = owner[0], self._comm(owner[1])
         self._ask_for_owners(steps)
@@ -327,7 +328,7 @@ class _Batch:
         check = steps.notes["purpose"][rows] == Purpose.SOURCE_CHECK
         in_row = steps.hops.in_row[hop]
         columns.append(np.where(check & (in_row >= 0), steps.records["ifindex"][in_row], 0))
-        columns.append(np.where(check, (steps.hops.verdict[hop] == Verdict.DROP) & (steps.hops.cause[hop] == rows), 0))
+        columns.append(np.where(check, self.checks_failed(hop, rows), False))
         return hash_rows(*columns)
 
     def event_keys(self, rows: Array) -> Array:
@@ -362,9 +363,18 @@ class _Batch:
         record = self.steps.records[row]
         return device(self._world.network.at(int(record["netns"]), int(record["ts_ns"])), int(record["ifindex"]))
 
-    def check_failed(self, hop: int, row: int) -> bool:
-        """Whether the packet was dropped with this source check as the last decision."""
-        return bool(self.steps.hops.verdict[hop] == Verdict.DROP and self.steps.hops.cause[hop] == row)
+    def checks_failed(self, hop: Array, row: Array) -> Array:
+        """Whether the packet of each hop was dropped because of the source check that ends in each row."""
+        hops, records = self.steps.hops, self.steps.records
+        dropped = (hops.verdict[hop] == Verdict.DROP) & (hops.cause[hop] == row) & (hops.drop_row[hop] >= 0)
+        drop = hops.drop_row[hop]
+        vague = np.isin(records["error"][drop], [n for n, name in self._world.reasons.items() if name in VAGUE_REASONS])
+        if (vague & dropped).any():
+            here = np.array([self._world.symbol(int(a)).startswith("ip_rcv_finish") for a in records["location"][drop]])
+            vague &= here
+        failed = np.isin(records["error"][drop], [n for n, name in self._world.reasons.items() if name in CHECK_REASONS])
+        result: Array = dropped & (failed | vague)
+        return result
 
     def hop_columns(self, step: int) -> Row:
         hop = int(self.steps.hop[step])

@@ -40,10 +40,8 @@ class Layout:
 
     @property
     def ring_record(self) -> np.dtype[np.void]:
-        """A record with its ring header, as it lies in the mapped ring: shape of one array element."""
-        parts: list[tuple[str, DTypeLike]] = [(n, RING_HEADER[n]) for n in RING_HEADER.names or ()]
-        parts += [(n, self.record[n]) for n in self.record.names or ()]
-        return np.dtype(parts)
+        """One element of the mapped ring: the two words of its header, and the record."""
+        return np.dtype([*((name, RING_HEADER[name]) for name in RING_HEADER.names or ()), ("record", self.record)])
 
     def enum(self, name: str, prefix: str) -> type[IntEnum]:
         """The members of a C enum as an IntEnum, without the prefix that C needs."""

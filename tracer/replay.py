@@ -1,0 +1,81 @@
+"""A raw capture instead of the ring: the same pipeline, on any machine and any day, without root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from tracer.enrich.filters import Selection
+from tracer.errors import BadCapture
+from tracer.model.network import Network
+from tracer.outputs.registry import RAW_SUFFIX, Converted, Output, open_output, output_format
+from tracer.outputs.registry import convert as convert_rows
+from tracer.pipeline import Processing, Symbols
+from tracer.wire.capture import CaptureReader, Kind
+from tracer.wire.layout import parse
+
+
+@dataclass(slots=True)
+class _Known:
+    """Everything of a capture but its records."""
+
+    network: Network
+    stacks: dict[int, tuple[str, ...]]
+    addresses: dict[int, str]
+
+
+def convert(source: str | Path, target: str | Path | IO[Any], wanted: str | None = None) -> Converted:
+    """Write a capture of any kind in another format. Raises BadRequest or BadCapture before the target is touched."""
+    if Path(source).suffix != RAW_SUFFIX:
+        return convert_rows(source, target, wanted)
+    output_format(target if isinstance(target, str | Path) else "-", wanted)
+    known, damage = _read_names(source)
+    output = open_output(target, wanted)
+    try:
+        rows = replay(source, known, [output])
+    finally:
+        output.close()
+    return Converted(rows, damage)
+
+
+def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
+    """Feed the records of a raw capture through the pipeline; returns how many rows were written."""
+    with CaptureReader(source) as reader:
+        layout = parse(reader.header["wire"])
+        processing = Processing(
+            layout=layout,
+            network=known.network,
+            symbols=Symbols(lambda number: known.stacks.get(number, ()), lambda address: known.addresses.get(address, hex(address))),
+            reasons={int(number): name for number, name in reader.header.get("reasons", {}).items()},
+            selection=Selection(),
+            outputs=outputs,
+            clock_offset_ns=int(reader.header["clock_offset_ns"]),
+        )
+        horizon_ns = 0
+        for frame in reader.frames():
+            if frame.kind is Kind.RECORDS:
+                records = np.frombuffer(frame.payload, dtype=layout.record)
+                horizon_ns = max(horizon_ns, int(records["ts_ns"].max(initial=0)))
+                processing.feed(records, horizon_ns)
+        processing.feed(np.zeros(0, layout.record), horizon_ns, final=True)
+        return processing.counts.rows
+
+
+def _read_names(source: str | Path) -> tuple[_Known, int]:
+    """Names of the whole capture, and whether its end is missing (1) or not (0). The newest network counts."""
+    known = _Known(Network(), {}, {})
+    with CaptureReader(source) as reader:
+        for frame in reader.frames():
+            if frame.kind is Kind.NETWORK:
+                known.network = Network.deserialise(frame.json())
+            elif frame.kind is Kind.STACKS:
+                names = frame.json()
+                try:
+                    known.stacks.update({int(key): tuple(value) for key, value in names["stacks"].items()})
+                    known.addresses.update({int(key): str(value) for key, value in names["addresses"].items()})
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    raise BadCapture(f"cannot read the names in {source}: {error}") from error
+        return known, int(reader.damage is not None)
