@@ -25,11 +25,14 @@ BPF_ARRAY(settings, struct filter, 1);
 BPF_TABLE("lru_hash", struct ends, u8, flows, 16384);
 BPF_TABLE("lru_hash", u64, u64, tracked, 16384);
 
+/* NULL before the collector has set it: nothing is recorded until then. */
 inline_always struct filter *the_filter(void)
 {
+	struct filter *filter;
 	int zero = 0;
 
-	return settings.lookup(&zero);
+	filter = settings.lookup(&zero);
+	return filter && filter->enabled ? filter : 0;
 }
 
 inline_always bool in_prefix(const u8 *address, const u8 *prefix, const u8 *mask)

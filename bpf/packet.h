@@ -66,6 +66,7 @@ struct transport_header {
 #define PROTO_SCTP	132
 #define PROTO_UDPLITE	136
 #define FRAGMENT_OFFSET	0x1fff
+#define PKT_TYPE_MASK	7	/* the three bits of skb->pkt_type, first in their byte on little-endian machines */
 
 inline_always bool has_ports(u8 proto)
 {
@@ -163,6 +164,8 @@ inline_always bool read_packet(struct packet *packet, struct sk_buff *skb, bool 
 	READ(packet->sock, &skb->sk);
 	READ(packet->mark, &skb->mark);
 	READ(packet->length, &skb->len);
+	READ(packet->packet_type, (const char *)skb + offsetof(struct sk_buff, __pkt_type_offset));
+	packet->packet_type &= PKT_TYPE_MASK;
 	if (packet->ethertype == ETH_P_ARP)
 		return true;
 	if (at_data) {

@@ -110,7 +110,8 @@ struct filter {
 	__u8 family;		/* AF_INET or AF_INET6 */
 	__u8 stacks;		/* 0 none, 1 first of each call site, 2 all */
 	__u8 in_devices;	/* how many entries in_device has */
-	__u8 reserved[2];	/* zero */
+	__u8 enabled;		/* nothing is recorded before this is 1 */
+	__u8 reserved;		/* zero */
 	__u32 in_device[16];	/* ifindexes a packet may come in by */
 	__u32 in_netns[16];	/* the namespace of each */
 };

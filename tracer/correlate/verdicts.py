@@ -26,6 +26,7 @@ class Via(IntEnum):
     HINT = 3
     LOOPBACK = 4
     GROUP_ADDRESS = 5
+    LOOPED_COPY = 6
 
 
 class Event(IntEnum):
@@ -60,6 +61,8 @@ class Role(IntEnum):
     LOCAL = 4
 
 
+PACKET_LOOPBACK = 5
+AF_INET = 2
 RTN_UNICAST, RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST = 1, 2, 3, 4, 5
 _CACHED_BEFORE, _MAIN, _AFTER, _END = range(4)
 
@@ -168,6 +171,7 @@ class _Scene:
         same_netns = (before >= 0) & (records["netns"][before] == records["netns"])
         same_device = same_netns & (records["ifindex"][before] == records["ifindex"])
         self.loop = self.receive & same_device & self.out[before]
+        self.copied = self.receive & (records["packet_type"] == PACKET_LOOPBACK) & ~self.loop
         self.handed_on = self.receive & same_netns & self.receive[before] & (before >= 0)
         self.hop_start = self.packet_start | (self.receive & ~self.loop & ~self.handed_on)
         self.hop = np.cumsum(self.hop_start) - 1
@@ -186,7 +190,9 @@ class _Scene:
         target = self.records["daddr"][:, 0]
         everyone = (target >= 224) & (target < 240) | (target == 255)
         via = np.where(self.loop, Via.LOOPBACK, self.notes["via"])
-        return np.where((via == Via.EARLY_DEMUX) & everyone & (self.records["family"] == 2), Via.GROUP_ADDRESS, via)
+        via = np.where((via == Via.EARLY_DEMUX) & self.copied, Via.LOOPED_COPY, via)
+        undecided = (via == Via.EARLY_DEMUX) | ((via == Via.SOCKET) & (self.notes["ref"] < 0))
+        return np.where(undecided & everyone & (self.records["family"] == AF_INET), Via.GROUP_ADDRESS, via)
 
 
 def _any(flags: Array, starts: Array) -> Array:
@@ -213,6 +219,7 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
             "drop": scene.drop,
             "taken": scene.taken,
             "consume": scene.consume,
+            "copied": scene.copied,
         }.items()
     }
     last = scene.lookup & notes["last"]
@@ -269,7 +276,7 @@ def _verdict(found: dict[str, Array], onward: Array, failed: Array) -> Array:
 def _role(found: dict[str, Array], verdict: Array, local: Array, onward: Array, own: Array) -> Array:
     came = found["in"]
     conditions = [
-        ~came & (found["loop"] | own),
+        (~came & (found["loop"] | own)) | found["copied"],
         ~came,
         came & (onward | (verdict == Verdict.FORWARD)),
         came & (local | (verdict == Verdict.DELIVER)),
@@ -289,7 +296,9 @@ def _slots(scene: _Scene, hops: Hops) -> tuple[Array, Array]:
     decided_here = _any(scene.lookup, hops.start)[scene.hop] if count else np.zeros(0, bool)
     entry = scene.receive & (scene.hop_start | scene.loop)
     first_drop = scene.drop & (last_drop[scene.hop] == rows) if count else scene.drop
-    slots[:, _MAIN] = entry | scene.lookup | (first_out & ~dropped) | first_drop
+    # A packet to this host itself is one stay: what it says of the loopback device is in its last step.
+    looped = _any(scene.loop, hops.start)[scene.hop] if count else scene.loop
+    slots[:, _MAIN] = (entry & ~scene.loop) | scene.lookup | (first_out & ~dropped & ~looped) | first_drop
     origin = scene.notes["origin"] & (first_out | first_drop)
     slots[:, _CACHED_BEFORE] = origin & (scene.via != Via.NONE)
     slots[:, _AFTER] = (scene.lookup & scene.notes["last"]) | (entry & (scene.via != Via.NONE) & ~(dropped & ~decided_here))
@@ -324,7 +333,7 @@ def _completeness(scene: _Scene, hops: Hops, correlator: Correlator, path: Array
         return np.zeros(0, bool), np.zeros(0, np.int64)
     open_hop = (hops.verdict == Verdict.NONE)[scene.hop] & (scene.notes["packet"] > 0)
     # A packet that leaves without a decision, a socket or a known flow came from where nobody looked.
-    no_start = scene.notes["origin"] & (scene.notes["via"] != 0) & (scene.notes["ref"] < 0) & (scene.records["sock"] == 0)
+    no_start = scene.notes["origin"] & (scene.via == Via.SOCKET) & (scene.notes["ref"] < 0) & (scene.records["sock"] == 0)
     whole = ~_any(open_hop | no_start, starts)
     ts_ns = scene.records["ts_ns"].astype(np.int64)
     lost = correlator.gaps.during(ts_ns[starts], ts_ns[shift_ends(starts, len(ts_ns))])

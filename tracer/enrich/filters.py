@@ -92,7 +92,7 @@ class Selection:
         """The `struct filter` for the kernel."""
         record = np.zeros((), dtype=layout.structs["filter"])
         terms = layout.enums["filter_term"]
-        record["stacks"], record["own_pid"] = stacks, own_pid
+        record["enabled"], record["stacks"], record["own_pid"] = 1, stacks, own_pid
         active = 0
         for name, address, mask in (("src", "saddr", "smask"), ("dst", "daddr", "dmask"), ("host", "haddr", "hmask")):
             prefix = getattr(self, name)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-HINT_STACK_SHARED, HINT_NEXTHOP_OBJECT = 2, 4
+HINT_TASK_NETNS, HINT_STACK_SHARED, HINT_NEXTHOP_OBJECT = 1, 2, 4
 _RESULTS = {0: "hit", -errno.EAGAIN: "miss", -errno.EINVAL: "blackhole", -errno.EHOSTUNREACH: "unreachable", -errno.EACCES: "prohibit"}
 _SCOPES = {0: "universe", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _RULE_ERRORS = {"blackhole": -errno.EINVAL, "unreachable": -errno.ENETUNREACH, "prohibit": -errno.EACCES}
@@ -114,7 +114,8 @@ def _rows(
             row["rule"], row["rule_text"] = step.rule.priority, rule_text(step.rule, _table_names(state), names)
         if step and step.suppressed:
             row["result"] = "suppressed"
-        row["evidence"] = "inferred" if row.get("rule") is not None or row.get("prefix") is not None else "observed"
+        inferred = row.get("rule") is not None or row.get("prefix") is not None or int(record["hints"]) & HINT_TASK_NETNS
+        row["evidence"] = "inferred" if inferred else "observed"
         row["purpose"], row["caller"] = PURPOSE_NAMES[purpose], caller
         explained.lookups.append(row)
         explained.route, explained.rule = route, step.rule if step else None

@@ -60,6 +60,8 @@ def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[
     if short == "NO_SOCKET":
         port = f" port {facts['dport']}" if facts.get("dport") else ""
         return f"no socket listens on {facts.get('proto', '')}{port} {kernel}"
+    if facts.get("copied"):
+        return f"nobody here takes the sender's own copy {kernel}"
     if location.startswith("ip_forward") and facts.get("ttl") in {"0", "1"}:
         return f"the TTL ran out {kernel}"
     if location.startswith("ip_rcv_finish") and short == "NOT_SPECIFIED" and _is_group(facts.get("dst", "")):
@@ -142,8 +144,12 @@ def cached_words(via: Via, ref: int, purpose: Purpose) -> str:
     """Why a packet needed no lookup, and which packet's decision it used."""
     if via is Via.LOOPBACK:
         return "no lookup: the loopback device keeps the route of the output decision"
-    if via is Via.GROUP_ADDRESS:
+    if via is Via.LOOPED_COPY:
+        return "no lookup: the sender's own copy of a broadcast or multicast keeps its route"
+    if via is Via.GROUP_ADDRESS and purpose is Purpose.INPUT:
         return "no lookup: broadcast and multicast input is decided without one"
+    if via is Via.GROUP_ADDRESS:
+        return "no lookup: broadcast and multicast leave by the device the sender named"
     names = {Via.SOCKET: "socket route", Via.EARLY_DEMUX: "early demux", Via.HINT: "route hint of the packet before"}
     if ref == BEFORE_THE_TRACE:
         return f"cached: decided before the trace ({names[via]})" if purpose is Purpose.OUTPUT else "cached: decided before the trace"

@@ -9,7 +9,7 @@ import numpy as np
 
 from tracer.correlate.callers import PURPOSE_NAMES, Purpose
 from tracer.correlate.columns import Array, address_words, changed, codes_of, hash_rows
-from tracer.correlate.verdicts import Event, Role, Steps, Verdict, Via
+from tracer.correlate.verdicts import PACKET_LOOPBACK, Event, Role, Steps, Verdict, Via
 from tracer.enrich.inference import Explained, Row, address, device, explain_decision
 from tracer.enrich.packet_names import packet_info
 from tracer.enrich.reasons import CHECK_REASONS, RP_FILTER, VAGUE_REASONS, cached_words, check_words, drop_words, send_failed_words
@@ -223,7 +223,7 @@ class RowBuilder:
             row["in_dev"] = device(batch.state(step), int(record["ifindex"]))
         elif event is Event.DECISION:
             via = Via(int(steps.via[step]))
-            purpose = Purpose.OUTPUT if via is Via.SOCKET else Purpose.INPUT
+            purpose = Purpose.INPUT if batch.is_receive(step) else Purpose.OUTPUT
             words = cached_words(via, int(steps.notes["ref"][steps.row[step]]), purpose)
             row.update(purpose=PURPOSE_NAMES[purpose], reason=words, evidence="inferred", cached=True)
         else:
@@ -239,9 +239,10 @@ class RowBuilder:
         hop = int(batch.steps.hop[step])
         ends = batch.steps.event[step] != Event.SEND or batch.steps.hops.verdict[hop] == Verdict.SEND
         row["verdict"] = Verdict(int(batch.steps.hops.verdict[hop])).name.lower() if ends else None
-        if batch.steps.event[step] in {Event.SEND, Event.FORWARD}:
-            row["out_dev"] = device(batch.state(step), int(batch.steps.records["ifindex"][batch.steps.row[step]]))
         hops = batch.steps.hops
+        out_row = int(hops.out_row[hop])
+        if out_row >= 0 and hops.verdict[hop] != Verdict.DROP:
+            row["out_dev"] = device(batch.state(step), int(batch.steps.records["ifindex"][out_row]))
         if hops.pid[hop] and ends:
             row["pid"], row["comm"] = int(hops.pid[hop]), comms[int(hops.comm[hop])]
 
@@ -260,6 +261,7 @@ class RowBuilder:
             "ttl": str(int(record["ttl"])),
             "proto": world.names.ip_protocols.get(int(record["proto"]), str(int(record["proto"]))),
             "dport": str(int(record["dport"])) if record["dport"] else "",
+            "copied": "1" if record["packet_type"] == PACKET_LOOPBACK else "",
         }
         reason = world.reasons.get(int(record["error"]), "")
         location = world.symbol(int(record["location"])) if record["location"] else ""
@@ -339,16 +341,21 @@ class _Batch:
         columns.append(np.where(steps.cached[rows], steps.notes["ref"][row], 0))
         columns += [hops.netns[hop], hops.role[hop], hops.verdict[hop], hops.observed[hop], hops.pid[hop], hops.comm[hop]]
         columns += [steps.records[name][flow] for name in ("family", "proto", "mark", "tos", "detail", "ifindex")]
-        columns += [steps.records["ifindex"][row]]
+        columns += [steps.records["ifindex"][row], np.where(hops.out_row[hop] >= 0, steps.records["ifindex"][hops.out_row[hop]], 0)]
         for name in ("saddr", "daddr"):
             columns += address_words(steps.records[name][flow])
         drop = steps.event[rows] == Event.DROP
         if drop.any():
             causes = np.array([self.cause_code.get(cause, -1) for cause in hops.cause[hop].tolist()])
             in_device = np.where(hops.in_row[hop] >= 0, steps.records["ifindex"][hops.in_row[hop]], 0)
-            for values in (causes, in_device, *(steps.records[n][row] for n in ("error", "location", "ttl", "dport", "skb"))):
+            for values in (causes, in_device, *(steps.records[n][row] for n in ("error", "location", "ttl", "dport", "skb", "packet_type"))):
                 columns.append(np.where(drop, values.astype(np.int64), 0))
         return hash_rows(*columns)
+
+    def is_receive(self, step: int) -> bool:
+        """Whether the step stands at the packet's arrival at its hop (or at the loopback device)."""
+        row = int(self.steps.row[step])
+        return row == int(self.steps.hops.in_row[self.steps.hop[step]])
 
     def state(self, step: int) -> NetworkState | None:
         """The configuration of the step's namespace when it happened."""
