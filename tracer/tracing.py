@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 import signal
@@ -250,6 +251,10 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
         try:
             from tracer.enrich.follower import Follower
 
+            importlib.import_module("tracer.model.arrow").forget_pandas()
+            importlib.import_module("tracer.pipeline")  # takes as long as the compiler: at the same time
+            if options.stdout_format is not None:
+                importlib.import_module(f"tracer.outputs.{options.stdout_format}")
             follower = Follower()
             follower.start()
             results.append(follower)
@@ -259,7 +264,7 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
     reader = threading.Thread(target=read_namespaces)
     reader.start()
     try:
-        loaded = load(ring_bytes)
+        loaded = load(ring_bytes, options.filter.given)
     finally:
         reader.join()
     if isinstance(results[0], BaseException):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
+
+from tracer.model.arrow import from_arrow, to_arrow
 
 Array = np.ndarray[Any, Any]
 
@@ -14,8 +15,8 @@ _RADIX_BITS = 16
 
 def codes_of(keys: Array) -> tuple[Array, Array]:
     """Number the distinct keys in order of appearance: (code of each row, distinct keys)."""
-    codes, distinct = pd.factorize(keys)
-    return codes.astype(np.int64, copy=False), np.asarray(distinct)
+    encoded = to_arrow(keys).dictionary_encode()
+    return from_arrow(encoded.indices).astype(np.int64), from_arrow(encoded.dictionary)
 
 
 def order_by(numbers: Array) -> Array:

@@ -41,6 +41,10 @@ _MANY_HELD = 300_000
 """Records held back beyond which decisions without a packet no longer wait for one: memory stays flat."""
 
 
+_PAUSE_NS = 1_000_000
+"""Rows of one context further apart than this are not of one episode, in nanoseconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long to wait for what may still come, in nanoseconds of event time."""
@@ -105,32 +109,21 @@ class Correlator:
         return self._finish(horizon_ns, context, final)
 
     def _unsettled(self, batch: Array, group: Array, horizon_ns: int) -> Array:
-        """Rows at the end of each context that may go on in the next batch: all since a packet was last received or
-        sent there, while that is fresh.
+        """Rows of episodes that may go on in the next batch.
+
+        An episode (a packet received with all that follows; a walk with the packet it sends) is settled whole or
+        waits whole, and none is settled that began after one that waits: what a packet met first is settled first.
         """
-        kind = batch["kind"]
-        receive = kind == self.kinds.RECEIVE
-        run = receive & ~(shifted(receive) & (shifted(group) == group))
-        if len(run):
-            run[0] = receive[0]
-        sent = shifted((kind == self.kinds.XMIT) | (kind == self.kinds.QUEUE)) & (shifted(group) == group)
-        has_receive = np.zeros(int(group.max(initial=-1)) + 1, bool)
-        has_receive[group[receive]] = True
-        edge = np.ones(len(group), bool)
-        edge[1:] = group[1:] != group[:-1]
-        anchor = last_where(np.where(has_receive[group], run, sent) | edge, group)
-        ends = np.ones(len(group), bool)
-        ends[:-1] = edge[1:]
-        last_anchor = np.zeros(len(has_receive), np.int64)
-        last_anchor[group[ends]] = anchor[ends]
+        if not len(batch):
+            return np.zeros(0, bool)
         ts_ns = batch["ts_ns"].astype(np.int64)
-        fresh = ts_ns > horizon_ns - self._patience.settle_ns
-        start = last_anchor[group]
-        waits = (np.arange(len(group)) >= start) & fresh[start]
-        waits |= (kind == self.kinds.LOOKUP) & fresh & _ends_in_walk(batch, group, ends)
-        # One cut in time for all contexts: what a packet met elsewhere must not be settled before what it met first.
-        cut = ts_ns[waits].min(initial=np.iinfo(np.int64).max)
-        result: Array = ts_ns >= cut
+        start = last_where(_episode_starts(batch, group, self.kinds), group)
+        ends = np.ones(len(group), bool)
+        ends[:-1] = group[1:] != group[:-1]
+        last = start[ends]
+        fresh = ts_ns[last] > horizon_ns - self._patience.settle_ns
+        cut = ts_ns[last][fresh].min(initial=np.iinfo(np.int64).max)
+        result: Array = ts_ns[start] >= cut
         return result
 
     def _settle(self, batch: Array, group: Array, context: Context) -> None:
@@ -199,14 +192,17 @@ class Correlator:
         if not len(open_here) + len(open_before):
             return
         decided = set(notes["packet"][(notes["purpose"] == Purpose.OUTPUT) & (notes["packet"] > 0)].tolist())
-        waiting = [r for r in np.flatnonzero(notes["origin"]).tolist() if int(notes["packet"][r]) not in decided]
+        waiting = np.flatnonzero(notes["origin"])
         candidates = np.concatenate((self._held[open_before], batch[open_here]))
-        connects = np.concatenate((self._notes["connects"][open_before], notes["connects"][open_here]))
-        numbers = np.concatenate((self._notes["decision"][open_before], notes["decision"][open_here]))
+        by_time = np.argsort(candidates["ts_ns"], kind="stable")
+        candidates = candidates[by_time]
+        connects = np.concatenate((self._notes["connects"][open_before], notes["connects"][open_here]))[by_time]
+        numbers = np.concatenate((self._notes["decision"][open_before], notes["decision"][open_here]))[by_time]
         free = candidates["error"] == 0
-        for row in sorted(waiting, key=lambda r: int(batch["ts_ns"][r])):
+        for row in waiting[np.argsort(batch["ts_ns"][waiting], kind="stable")].tolist():
             packet = batch[row : row + 1]
-            fits = free & decision_of_packet(candidates, packet)
+            fits = free & (connects | (int(notes["packet"][row]) not in decided))
+            fits &= decision_of_packet(candidates, packet)
             fits &= (candidates["ts_ns"] < packet["ts_ns"]) & (candidates["netns"] == packet["netns"])
             chosen = np.flatnonzero(fits)
             # Decisions of a connection all belong to its first packet; those of single sends to one packet each.
@@ -284,16 +280,21 @@ class Correlator:
         return result
 
 
-def _ends_in_walk(batch: Array, group: Array, ends: Array) -> Array:
-    """Lookups at the very end of their context, with all neighbours of the same flow key: an open walk, maybe."""
-    lookup_end = np.zeros(int(group.max(initial=-1)) + 1, np.uint64)
-    lookup_end[group[ends]] = batch["flow"][ends]
-    same: Array = (batch["flow"] == lookup_end[group]) & (batch["flow"] != 0)
-    broken = last_where(~same, group)
-    last = np.full(len(lookup_end), -1)
-    last[group[ends]] = broken[ends]
-    result: Array = same & (np.arange(len(group)) > last[group])
-    return result
+def _episode_starts(batch: Array, group: Array, kinds: Kinds) -> Array:
+    """Rows that begin an episode of their context: see `Correlator._unsettled`."""
+    kind, before = batch["kind"], shifted(batch["kind"])
+    edge = np.ones(len(group), bool)
+    edge[1:] = group[1:] != group[:-1]
+    pause = batch["ts_ns"] - shifted(batch["ts_ns"]) > _PAUSE_NS
+    receive = kind == kinds.RECEIVE
+    receiving = last_where(receive, group)
+    receiving = (receiving >= 0) & (receiving >= last_where(pause, group))
+    walk_goes_on = (kind == kinds.LOOKUP) & (before == kinds.LOOKUP) & (batch["flow"] == shifted(batch["flow"]))
+    walk_goes_on &= shifted(batch["error"]) != 0
+    leaves = (kind == kinds.XMIT) | (kind == kinds.QUEUE) | (kind == kinds.DROP)
+    sent = leaves & (before == kinds.LOOKUP)
+    starts = np.where(receiving, receive & (before != kinds.RECEIVE), ~walk_goes_on & ~sent)
+    return starts | edge | pause
 
 
 def _open_outputs(notes: Array) -> Array:

@@ -76,8 +76,9 @@ class Loaded:
         self.program.cleanup()
 
 
-def load(ring_bytes: int) -> Loaded:
-    """Compile for the running kernel, load, attach; the ring has `ring_bytes` (a power of two).
+def load(ring_bytes: int, with_filter: bool = True) -> Loaded:
+    """Compile for the running kernel, load, attach; the ring has `ring_bytes` (a power of two). Without a filter the
+    tests are left out, and `set_filter` must be given none.
 
     Raises NotPermitted without the rights, NotSupported when a probe that every path needs is refused.
     """
@@ -89,17 +90,26 @@ def load(ring_bytes: int) -> Loaded:
         from bcc import BPF
     except ImportError as error:
         raise NotSupported(f"bcc's Python module is missing: {error}\n  try: apt install python3-bpfcc") from error
-    loaded = Loaded(_compile(BPF, types, ring_bytes), types)
+    loaded = Loaded(_compile(BPF, types, ring_bytes, with_filter), types)
     for probe in TRACEPOINTS:
         _attach(BPF, loaded, probe)
+    _give_back_memory(loaded.program)
     return loaded
 
 
-def _compile(bpf_class: Any, types: KernelTypes, ring_bytes: int) -> Any:
+def _give_back_memory(program: Any) -> None:
+    """What the compiler needed is not needed any more."""
+    program.free_bcc_memory()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def _compile(bpf_class: Any, types: KernelTypes, ring_bytes: int, with_filter: bool) -> Any:
     with tempfile.TemporaryDirectory(prefix="fibtrace-") as directory:
         headers = Path(directory)
         (headers / "kernel_types.h").write_text(source.kernel_types(types))
-        flags = source.compiler_flags(types, headers, ring_bytes)
+        flags = source.compiler_flags(types, headers, ring_bytes, with_filter)
         with _captured_stderr() as messages:
             try:
                 return bpf_class(text=source.joined(), cflags=flags)

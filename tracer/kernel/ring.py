@@ -1,7 +1,8 @@
 """The ring buffer, read as an array: its mapped pages are records of one size, so a batch is one copy.
 
-Layout (kernel/bpf/ringbuf.c): one page with the consumer position, one with the producer position, then the data
-mapped twice in a row, so that a batch never wraps. Each record starts with eight bytes: length and two flag bits.
+Layout (kernel/bpf/ringbuf.c): one page with the consumer position, one with the producer position, then the data.
+Each record starts with eight bytes: length and two flag bits. The kernel would map the data twice in a row, so that
+no batch wraps; but mapped pages count as resident memory, so a batch that wraps is put together here instead.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Ring:
         self._size = ring_bytes
         self._dtype = layout.ring_record
         self._consumer_map = mmap.mmap(descriptor, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._producer_map = mmap.mmap(descriptor, page + 2 * ring_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._producer_map = mmap.mmap(descriptor, page + ring_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumer = np.frombuffer(self._consumer_map, dtype="<u8", count=1)
         self._producer = np.frombuffer(self._producer_map, dtype="<u8", count=1)
         self._data = np.frombuffer(self._producer_map, dtype="u1", offset=page)
@@ -53,7 +54,7 @@ class Ring:
         position = int(self._consumer[0])
         count = min((int(self._producer[0]) - position) // stride, limit)
         start = position % self._size
-        view = np.frombuffer(self._data[start : start + count * stride], dtype=self._dtype)
+        view = self._contiguous(start, count * stride).view(self._dtype)
         busy = np.flatnonzero(view["ring_length"] & BUSY)
         if len(busy):
             view = view[: busy[0]]
@@ -63,6 +64,13 @@ class Ring:
         if (length & ~np.uint32(DISCARDED) != stride - 8).any():
             raise TracerError("the ring holds records of another size: the probes and the collector differ")
         return records[~discarded] if discarded.any() else records
+
+    def _contiguous(self, start: int, length: int) -> np.ndarray[Any, Any]:
+        """Bytes of the ring from `start`: as they lie there, or copied when they run over its end."""
+        beyond = start + length - self._size
+        if beyond <= 0:
+            return self._data[start : start + length]
+        return np.concatenate((self._data[start:], self._data[:beyond]))
 
     def close(self) -> None:
         self._poll.close()

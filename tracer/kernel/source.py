@@ -60,12 +60,13 @@ def kernel_types(types: KernelTypes) -> str:
     return f"#ifndef FIBTRACE_KERNEL_TYPES_H\n#define FIBTRACE_KERNEL_TYPES_H\n{text}\n#endif\n"
 
 
-def compiler_flags(types: KernelTypes, headers: Path, ring_bytes: int) -> list[str]:
+def compiler_flags(types: KernelTypes, headers: Path, ring_bytes: int, with_filter: bool) -> list[str]:
     """What the compiler is told. `headers` holds kernel_types.h; names of fields are asked of BTF."""
     common = types.dump("struct flowi_common")
     defines = {
         "RING_PAGES": ring_bytes // 4096,
         "WAKE_EVERY": max(1, ring_bytes // RECORD_BYTES // 16),
+        "WITH_FILTER": int(with_filter),
         "TRACE_IPV6": 0,  # until fib6_table_lookup is probed, a path without its decisions would be a wrong one
         "FLOW_TOS": "flowic_dscp" if "flowic_dscp" in common else "flowic_tos",
     }

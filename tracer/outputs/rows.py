@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tracer.model.columns import COLUMNS, INT32, INTERNAL, STRING
+from tracer.model.arrow import strings, to_arrow
+from tracer.model.columns import BOOL, COLUMNS, INT32, INT64, INTERNAL, STRING
 from tracer.outputs.schema import arrow_field
 
 if TYPE_CHECKING:
     from tracer.correlate.columns import Array
 
 DYNAMIC = frozenset({"packet", "step", "ts_ns", "hop", "decision", "sport", "dport", "lost", "complete"})
+_EMPTY_AT_ZERO = frozenset({"sport", "dport", "decision"})
+_NUMPY: dict[str, Any] = {INT32: np.int32, INT64: np.int64, BOOL: np.bool_}
 _FIELDS = tuple(column for column in (*COLUMNS, *INTERNAL) if column.name not in DYNAMIC)
 _LIMIT = 200_000
 _NONE = np.iinfo(np.int64).min
@@ -63,16 +66,16 @@ class Statics:
     def _arrow(self, name: str, values: Array) -> pa.Array:
         field = _BY_NAME[name]
         empty = values == _NONE
-        mask = empty if empty.any() else None
-        if mask is not None:
-            values = np.where(empty, 0, values)
+        values = np.where(empty, 0, values)
+        if field.type == BOOL:
+            return to_arrow(values.astype(bool), empty)
         if field.type != STRING:
-            return pa.array(values.astype(np.int32 if field.type == INT32 else np.int64), mask=mask).cast(arrow_field(field).type)
+            return to_arrow(values.astype(np.int32 if field.type == INT32 else np.int64), empty)
         names = self._names[name]
         dictionary = self._dictionaries.get(name)
         if dictionary is None or len(dictionary) != len(names):
-            dictionary = self._dictionaries[name] = pa.array(list(names), pa.string())
-        return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int32), mask=mask), dictionary)
+            dictionary = self._dictionaries[name] = strings(list(names))
+        return pa.DictionaryArray.from_arrays(to_arrow(values.astype(np.int32), empty), dictionary)
 
 
 _BY_NAME = {column.name: column for column in _FIELDS}
@@ -82,11 +85,10 @@ def table(statics: Statics, codes: Array, dynamic: dict[str, Array]) -> pa.Table
     """The rows with these static parts and these per-row columns; ports of 0 are empty, so are decisions of 0."""
     arrays = []
     for column in (*COLUMNS, *INTERNAL):
-        field = arrow_field(column)
         if column.name not in DYNAMIC:
             arrays.append(statics.gather(column.name, codes))
             continue
         values = dynamic[column.name]
-        empty = values == 0 if column.name in {"sport", "dport", "decision"} else None
-        arrays.append(pa.array(values, mask=empty if empty is not None and empty.any() else None).cast(field.type))
+        empty = values == 0 if column.name in _EMPTY_AT_ZERO else None
+        arrays.append(to_arrow(values.astype(_NUMPY[column.type]), empty))
     return pa.Table.from_arrays(arrays, schema=pa.schema([arrow_field(column) for column in (*COLUMNS, *INTERNAL)]))
