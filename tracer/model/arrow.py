@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,18 +19,22 @@ def forget_pandas() -> None:
     """
     if "pandas" in sys.modules:
         return
-    sys.modules["pandas"] = _Absent("pandas")
+    absent = _Absent()
+    sys.meta_path.insert(0, absent)
     try:
         pa.array([0])
     finally:
-        del sys.modules["pandas"]
+        sys.meta_path.remove(absent)
 
 
-class _Absent(ModuleType):
-    """Answers as a module that is not installed."""
+class _Absent(MetaPathFinder):
+    """Answers that pandas is not installed."""
 
-    def __getattr__(self, name: str) -> Any:
-        raise ImportError(name)
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Raises ImportError for pandas, leaves the rest to the other finders."""
+        del path, target
+        if name == "pandas":
+            raise ImportError(name)
 
 
 Numbers = np.ndarray[Any, Any]
