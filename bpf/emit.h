@@ -9,10 +9,10 @@
 #define TRACEPOINT(name) int tracepoint_##name(struct bpf_raw_tracepoint_args *ctx)
 
 struct cpu_state {
-	u64 seq;	/* records of this CPU so far, refused ones included */
-	u32 softirq;	/* 1 + vector while a softirq runs on this CPU */
-	u32 receiving;	/* the last record was a receive: the next one may be of the same list */
-	u32 wanted;	/* the packet being received passed the filter */
+	u64 seq;       /* records of this CPU so far, refused ones included */
+	u32 softirq;   /* 1 + vector while a softirq runs on this CPU */
+	u32 receiving; /* the last record was a receive: the next one may be of the same list */
+	u32 wanted;    /* the packet being received passed the filter */
 };
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);

@@ -46,7 +46,8 @@ inline_always bool in_prefix(const u8 *address, const u8 *prefix, const u8 *mask
 }
 
 /* Zero ports and protocol match anything when `lenient`: a flow key may not have them yet. */
-inline_always bool match_direction(struct filter *filter, const struct tuple *flow, bool swapped, bool lenient)
+inline_always bool match_direction(struct filter *filter, const struct tuple *flow, bool swapped,
+				   bool lenient)
 {
 	const u8 *source = swapped ? flow->daddr : flow->saddr, *target = swapped ? flow->saddr : flow->daddr;
 	u16 sport = swapped ? flow->dport : flow->sport, dport = swapped ? flow->sport : flow->dport;
@@ -57,9 +58,11 @@ inline_always bool match_direction(struct filter *filter, const struct tuple *fl
 		return false;
 	if ((terms & TERM_PROTO) && flow->proto != filter->proto && !(lenient && !flow->proto))
 		return false;
-	if ((terms & TERM_SRC) && !in_prefix(source, filter->saddr, filter->smask) && !(lenient && !*(u32 *)source))
+	if ((terms & TERM_SRC) && !in_prefix(source, filter->saddr, filter->smask) &&
+	    !(lenient && !*(u32 *)source))
 		return false;
-	if ((terms & TERM_DST) && !in_prefix(target, filter->daddr, filter->dmask) && !(lenient && !*(u32 *)target))
+	if ((terms & TERM_DST) && !in_prefix(target, filter->daddr, filter->dmask) &&
+	    !(lenient && !*(u32 *)target))
 		return false;
 	if ((terms & TERM_HOST) && !in_prefix(source, filter->haddr, filter->hmask) &&
 	    !in_prefix(target, filter->haddr, filter->hmask))
@@ -76,7 +79,8 @@ inline_always bool match_direction(struct filter *filter, const struct tuple *fl
 inline_always void order_ends(struct ends *ends, const struct tuple *flow)
 {
 	const u64 *s = (const u64 *)flow->saddr, *d = (const u64 *)flow->daddr;
-	bool swap = s[0] > d[0] || (s[0] == d[0] && (s[1] > d[1] || (s[1] == d[1] && flow->sport > flow->dport)));
+	bool swap =
+		s[0] > d[0] || (s[0] == d[0] && (s[1] > d[1] || (s[1] == d[1] && flow->sport > flow->dport)));
 
 	__builtin_memset(ends, 0, sizeof(*ends));
 	__builtin_memcpy(ends->low, swap ? flow->daddr : flow->saddr, 16);
@@ -131,7 +135,8 @@ inline_always bool in_device_matches(struct filter *filter, u32 ifindex, u32 net
 }
 
 /* The terms that a packet shows by itself. */
-inline_always bool packet_matches(struct filter *filter, struct cpu_state *cpu, const struct packet *packet, int kind)
+inline_always bool packet_matches(struct filter *filter, struct cpu_state *cpu, const struct packet *packet,
+				  int kind)
 {
 	if (packet->ethertype == ETH_P_ARP)
 		return !(filter->active & ~(TERM_NETNS | TERM_IN_DEVICE));
@@ -148,7 +153,8 @@ inline_always bool packet_matches(struct filter *filter, struct cpu_state *cpu, 
 }
 
 /* Whether a record of this packet is wanted. `skb` is the packet's identity across devices and namespaces. */
-inline_always bool want_packet(struct cpu_state *cpu, const struct packet *packet, struct sk_buff *skb, int kind)
+inline_always bool want_packet(struct cpu_state *cpu, const struct packet *packet, struct sk_buff *skb,
+			       int kind)
 {
 	struct filter *filter = the_filter();
 	u64 key = (u64)skb, own_head = packet->head, *head;

@@ -5,14 +5,14 @@
 
 #include <kernel_types.h> /* written for the running kernel by tracer/kernel/btf.py */
 
-#define offsetof(type, member)	__builtin_offsetof(type, member)
-#define true		1
-#define false		0
-#define AF_INET		2
-#define AF_INET6	10
-#define ETH_P_IP	0x0800
-#define ETH_P_IPV6	0x86DD
-#define ETH_P_ARP	0x0806
+#define offsetof(type, member) __builtin_offsetof(type, member)
+#define true 1
+#define false 0
+#define AF_INET 2
+#define AF_INET6 10
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86DD
+#define ETH_P_ARP 0x0806
 
 /*
  * bcc turns pointer dereferences into reads, but misses those that went through a cast or the stack; so no

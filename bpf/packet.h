@@ -59,14 +59,14 @@ struct transport_header {
 	u8 rest[10];
 };
 
-#define PROTO_ICMP	1
-#define PROTO_TCP	6
-#define PROTO_UDP	17
-#define PROTO_ICMPV6	58
-#define PROTO_SCTP	132
-#define PROTO_UDPLITE	136
-#define FRAGMENT_OFFSET	0x1fff
-#define PKT_TYPE_MASK	7	/* the three bits of skb->pkt_type, first in their byte on little-endian machines */
+#define PROTO_ICMP 1
+#define PROTO_TCP 6
+#define PROTO_UDP 17
+#define PROTO_ICMPV6 58
+#define PROTO_SCTP 132
+#define PROTO_UDPLITE 136
+#define FRAGMENT_OFFSET 0x1fff
+#define PKT_TYPE_MASK 7 /* the three bits of skb->pkt_type, first in their byte on little-endian machines */
 
 inline_always bool has_ports(u8 proto)
 {
@@ -174,7 +174,8 @@ inline_always bool read_packet(struct packet *packet, struct sk_buff *skb, bool 
 		READ(offset, &skb->network_header);
 		data = (const unsigned char *)packet->head + offset;
 	}
-	return packet->ethertype == ETH_P_IP ? read_ipv4(&packet->flow, data) : read_ipv6(&packet->flow, data);
+	return packet->ethertype == ETH_P_IP ? read_ipv4(&packet->flow, data)
+					     : read_ipv6(&packet->flow, data);
 }
 
 inline_always void store_tuple(struct record *record, const struct tuple *flow)

@@ -15,10 +15,11 @@ from tracer.correlate.kinds import Kinds
 from tracer.correlate.paths import Context, Correlator
 from tracer.correlate.verdicts import Steps, take
 from tracer.enrich.names import system_names
-from tracer.enrich.reasons import PURGE_REASONS
+from tracer.enrich.reasons import PURGE_REASONS, VAGUE_REASONS
 from tracer.enrich.rules import suppressing_tables
 from tracer.model.columns import SCHEMA
-from tracer.outputs.build import RowBuilder, World
+from tracer.outputs.batch import World
+from tracer.outputs.build import RowBuilder
 from tracer.wire.capture import CaptureWriter, Kind
 
 if TYPE_CHECKING:
@@ -70,7 +71,11 @@ class Processing:
         self._locations: set[int] = set()
         self.correlator = Correlator(self.kinds, self.layout.record)
         self.callers = Callers(self.symbols, self.kinds)
-        self.context = Context(callers=self.callers.by_stack, purges=_purges(self.reasons))
+        self.context = Context(
+            callers=self.callers.by_stack,
+            purges=_numbers(self.reasons, PURGE_REASONS),
+            vague=_numbers(self.reasons, VAGUE_REASONS),
+        )
         self.builder = RowBuilder(
             World(
                 network=self.network,
@@ -95,21 +100,24 @@ class Processing:
 
         A table once suppressed stays in the set: a needless entry only makes decisions be looked at twice.
         """
-        pairs = {state.inode << 32 | table for state in states if state for table in suppressing_tables(state)}
+        pairs = {
+            state.inode << 32 | table for state in states if state for table in suppressing_tables(state)
+        }
         if pairs:
             known = set(self.context.suppressing.tolist()) | pairs
             self.context.suppressing = np.array(sorted(known), np.uint64)
 
-    def feed(self, records: Array, horizon_ns: int, final: bool = False) -> None:
+    def feed(self, records: Array, horizon_ns: int, *, final: bool = False) -> None:
         """Take a batch of records and write the paths that are finished by `horizon_ns` (CLOCK_MONOTONIC)."""
         self.counts.records += len(records)
         self.callers.learn(records)
         self._learn_locations(records)
-        steps = self.correlator.feed(records, horizon_ns, self.context, final)
+        steps = self.correlator.feed(records, horizon_ns, self.context, final=final)
         if not len(steps):
             return
-        self.builder.find_processes(steps, self.correlator.sockets)
-        steps = take(steps, self.selection.keep(steps, self.builder.process_matches(self.selection.comm)))
+        owners = self.builder.owners
+        owners.find(steps, self.correlator.sockets)
+        steps = take(steps, self.selection.keep(steps, owners.matches(self.selection.comm)))
         steps = self._number(steps)
         if len(steps):
             rows = self.builder.rows(steps)
@@ -118,16 +126,26 @@ class Processing:
                 output.write(rows)
 
     def _learn_locations(self, records: Array) -> None:
-        """`ip route get` makes an sk_buff to route and frees it as dropped: that never was a packet."""
+        """Tell apart what is freed as dropped but was not.
+
+        `ip route get` makes an sk_buff to route that never was a packet; TCP so frees segments it has worked on.
+        """
         for address in np.unique(records["location"][records["kind"] == self.kinds.DROP]).tolist():
             if address not in self._locations:
                 self._locations.add(address)
-                if self.symbols.address(address).startswith("inet_rtm_getroute"):
+                symbol = self.symbols.address(address)
+                if symbol.startswith("inet_rtm_getroute"):
                     self.context.no_packets.add(address)
+                elif symbol.startswith(("tcp_rcv_state_process", "tcp_rcv_established")):
+                    self.context.used.add(address)
 
     def _number(self, steps: Steps) -> Steps:
         """Give paths without a packet a number, count, and keep to the limit."""
-        start = np.concatenate(([True], steps.packet[1:] != steps.packet[:-1])) if len(steps) else np.zeros(0, bool)
+        start = (
+            np.concatenate(([True], steps.packet[1:] != steps.packet[:-1]))
+            if len(steps)
+            else np.zeros(0, bool)
+        )
         path = np.cumsum(start) - 1
         paths = int(path[-1]) + 1 if len(path) else 0
         if self.limit is not None and self.counts.packets + paths > self.limit:
@@ -182,8 +200,8 @@ class Callers:
         return next((name for name, known in self._names.items() if known == number), "")
 
 
-def _purges(reasons: dict[int, str]) -> frozenset[int]:
-    return frozenset(number for number, name in reasons.items() if name in PURGE_REASONS)
+def _numbers(reasons: dict[int, str], wanted: frozenset[str]) -> frozenset[int]:
+    return frozenset(number for number, name in reasons.items() if name in wanted)
 
 
 class Recorder:
@@ -209,7 +227,11 @@ class Recorder:
         """Write one batch, and first the names that it needs."""
         if not len(records):
             return
-        stacks = {number: list(stack) for number, stack in processing.callers.stacks.items() if number not in self._stacks}
+        stacks = {
+            number: list(stack)
+            for number, stack in processing.callers.stacks.items()
+            if number not in self._stacks
+        }
         addresses = set(np.unique(records["location"]).tolist()) - self._addresses - {0}
         if stacks or addresses:
             names = {str(address): processing.symbols.address(address) for address in addresses}
@@ -219,6 +241,7 @@ class Recorder:
         self._writer.write_records(np.ascontiguousarray(records).tobytes())
 
     def close(self, accounting: dict[str, Any]) -> None:
+        """Write what was lost, and end the file."""
         self._writer.write_json(Kind.ACCOUNTING, accounting)
         self._writer.close()
 

@@ -48,7 +48,10 @@ def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
         processing = Processing(
             layout=layout,
             network=known.network,
-            symbols=Symbols(lambda number: known.stacks.get(number, ()), lambda address: known.addresses.get(address, hex(address))),
+            symbols=Symbols(
+                lambda number: known.stacks.get(number, ()),
+                lambda address: known.addresses.get(address, hex(address)),
+            ),
             reasons={int(number): name for number, name in reader.header.get("reasons", {}).items()},
             selection=Selection(),
             outputs=outputs,
@@ -75,7 +78,9 @@ def _read_names(source: str | Path) -> tuple[_Known, int]:
                 names = frame.json()
                 try:
                     known.stacks.update({int(key): tuple(value) for key, value in names["stacks"].items()})
-                    known.addresses.update({int(key): str(value) for key, value in names["addresses"].items()})
+                    known.addresses.update(
+                        {int(key): str(value) for key, value in names["addresses"].items()}
+                    )
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
                     raise BadCapture(f"cannot read the names in {source}: {error}") from error
         return known, int(reader.damage is not None)

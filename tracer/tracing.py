@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tracer.errors import BadRequest, Exit, TracerError
 from tracer.outputs.registry import RAW_SUFFIX, Output, open_output, output_format
@@ -21,8 +21,8 @@ from tracer.outputs.registry import RAW_SUFFIX, Output, open_output, output_form
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tracer.enrich.filters import FilterWords
     from tracer.enrich.follower import Follower
+    from tracer.enrich.resolve import FilterWords
     from tracer.kernel.loader import Loaded
     from tracer.kernel.ring import Ring
     from tracer.pipeline import Processing, Recorder
@@ -79,9 +79,13 @@ def _check(options: TraceOptions) -> None:
     if options.stdout_format is not None:
         output_format("-", options.stdout_format)
     if options.command and shutil.which(options.command[0]) is None:
-        raise BadRequest(f"command not found: {options.command[0]}\n  give a program on the PATH, or its path, after --")
+        raise BadRequest(
+            f"command not found: {options.command[0]}\n  give a program on the PATH, or its path, after --"
+        )
     if options.backend not in {"auto", "tracepoint"}:
-        raise BadRequest(f"--backend {options.backend}: only the tracepoint backend exists so far\n  try: --backend auto")
+        raise BadRequest(
+            f"--backend {options.backend}: only the tracepoint backend exists so far\n  try: --backend auto"
+        )
 
 
 class _Stop:
@@ -91,7 +95,7 @@ class _Stop:
         self.asked = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 self._before[number] = signal.signal(number, self._ask)
@@ -126,10 +130,12 @@ class _Session:
                 self._follow(loaded, follower, processing, ring)
             return self._account(loaded, processing)
 
-    def _assemble(self, loaded: Loaded, follower: Follower, stack: contextlib.ExitStack) -> tuple[Processing, Ring]:
-        from tracer.enrich.filters import resolve
+    def _assemble(
+        self, loaded: Loaded, follower: Follower, stack: contextlib.ExitStack
+    ) -> tuple[Processing, Ring]:
         from tracer.enrich.names import system_names
         from tracer.enrich.processes import Processes
+        from tracer.enrich.resolve import resolve
         from tracer.kernel import source
         from tracer.kernel.loader import check_ring_size
         from tracer.kernel.ring import Ring
@@ -140,7 +146,9 @@ class _Session:
         layout = parse(source.wire_header())
         selection = resolve(options.filter, follower.network, system_names())
         selection.only_namespaces = options.namespaces
-        loaded.set_filter(selection.wire(layout, {"none": 0, "first": 1, "all": 2}[options.stacks], os.getpid()))
+        loaded.set_filter(
+            selection.wire(layout, {"none": 0, "first": 1, "all": 2}[options.stacks], os.getpid())
+        )
         ring = Ring(loaded.ring_descriptor, check_ring_size(options.ring_mb), layout)
         stack.callback(ring.close)
         reasons, offset_ns = loaded.types.drop_reasons, clock_offset_ns()
@@ -220,13 +228,13 @@ class _Session:
         counts = processing.counts
         for recorder in self._recorders:
             recorder.close({"refused": loaded.refused(), "missed": losses.missed, "records": counts.records})
-        print(f"seen {counts.packets} packets, {losses.total} lost", file=sys.stderr)
+        _say(f"seen {counts.packets} packets, {losses.total} lost")
         if losses.refused:
-            print(f"  {losses.refused} records found the ring full: try a larger --ring-mb, or a filter", file=sys.stderr)
+            _say(f"  {losses.refused} records found the ring full: try a larger --ring-mb, or a filter")
         for point, number in losses.missed.items():
-            print(f"  {number} events at {point} came while its probe was running on that CPU", file=sys.stderr)
+            _say(f"  {number} events at {point} came while its probe was running on that CPU")
         for point, why in loaded.missing.items():
-            print(f"  not seen: {point}: {why.splitlines()[0]}", file=sys.stderr)
+            _say(f"  not seen: {point}: {why.splitlines()[0]}")
         if losses.total and self._options.strict:
             return Exit.LOST
         if self._child is not None:
@@ -235,9 +243,17 @@ class _Session:
         return Exit.DONE
 
 
+def _say(text: str, end: str = "\n") -> None:
+    """Tell the person at the terminal; stdout is for data."""
+    sys.stderr.write(text + end)
+    sys.stderr.flush()
+
+
 def _drained(now_ns: int, ended_ns: int, quiet_since_ns: int) -> bool:
     """Nothing more came for a while, or there is no end to it."""
-    return (now_ns - quiet_since_ns >= _SETTLE_NS and now_ns - ended_ns >= _SETTLE_NS) or now_ns - ended_ns >= _DRAIN_NS
+    return (
+        now_ns - quiet_since_ns >= _SETTLE_NS and now_ns - ended_ns >= _SETTLE_NS
+    ) or now_ns - ended_ns >= _DRAIN_NS
 
 
 def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
@@ -264,7 +280,7 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
     reader = threading.Thread(target=read_namespaces)
     reader.start()
     try:
-        loaded = load(ring_bytes, options.filter.given)
+        loaded = load(ring_bytes, with_filter=options.filter.given)
     finally:
         reader.join()
     if isinstance(results[0], BaseException):
@@ -307,9 +323,9 @@ class _Progress:
         counts = processing.counts
         rate = (counts.records - self._last_records) / ((now_ns - self._last_ns) / 1e9)
         lost = sum(loaded.refused())
-        print(f"\r\033[K{counts.packets} packets  {rate:,.0f} events/s  {lost} lost", end="", file=sys.stderr, flush=True)
+        _say(f"\r\033[K{counts.packets} packets  {rate:,.0f} events/s  {lost} lost", end="")
         self._last_ns, self._last_records = now_ns, counts.records
 
     def clear(self) -> None:
         if self._on:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            _say("\r\033[K", end="")

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* One search of one IPv4 table: fib_table_lookup(), net/ipv4/fib_trie.c. Fires once per search. */
 
-#define STACK_FRAMES	16
-#define EEXIST		17
-#define KSTACK_MASK	0x3fff	/* kernel stacks are aligned to 16 KiB: the rest is the depth of the call */
+#define STACK_FRAMES 16
+#define EEXIST 17
+#define KSTACK_MASK 0x3fff /* kernel stacks are aligned to 16 KiB: the rest is the depth of the call */
 
 struct frames {
 	u64 ip[STACK_FRAMES];
@@ -107,7 +107,7 @@ inline_always void read_nexthop(struct record *record, struct fib_nh_common *nhc
 	if (family == AF_INET)
 		read_route(record, nhc);
 	else
-		record->hints |= HINT_NEXTHOP_OBJECT;	/* a fib6_nh: only nexthop objects lend those to IPv4 */
+		record->hints |= HINT_NEXTHOP_OBJECT; /* a fib6_nh: only nexthop objects lend those to IPv4 */
 }
 
 inline_always u32 netns_of_task(void)

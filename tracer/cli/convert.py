@@ -9,7 +9,9 @@ import typer
 
 
 def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A capture: .fibtrace, .csv, .jsonl or .parquet.")],
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="A capture: .fibtrace, .csv, .jsonl or .parquet.")
+    ],
     target: Annotated[
         str, typer.Argument(metavar="OUT", help="Suffix decides; - is stdout, which needs --format.")
     ],

@@ -75,7 +75,7 @@ def run(
 
 def _trace(running: Running, outputs: list[Path], stdout_format: str) -> int:
     """Trace one run of the lab's traffic, within its namespaces; returns the exit code."""
-    from tracer.enrich.filters import FilterWords
+    from tracer.enrich.resolve import FilterWords
     from tracer.tracing import TraceOptions, trace
 
     traffic = (sys.executable, "-m", "tracer.lab.run_traffic", running.lab.name)

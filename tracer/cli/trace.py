@@ -75,7 +75,7 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
 
     With COMMAND after `--`, trace until it ends; its exit code is ours.
     """
-    from tracer.enrich.filters import FilterWords
+    from tracer.enrich.resolve import FilterWords
     from tracer.tracing import TraceOptions
     from tracer.tracing import trace as run
 

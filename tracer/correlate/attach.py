@@ -59,7 +59,9 @@ def _ends(records: Array) -> tuple[Array, Array]:
 def _inputs(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array) -> None:
     """The packet being received, if it came in on the device of the flow key and shares an end (NAT changes one)."""
     helper = (decisions.purpose == Purpose.OTHER) & decisions.of_packet
-    rows = np.flatnonzero(decisions.first & ((decisions.purpose == Purpose.INPUT) | helper) & (enclosing >= 0))
+    rows = np.flatnonzero(
+        decisions.first & ((decisions.purpose == Purpose.INPUT) | helper) & (enclosing >= 0)
+    )
     around = enclosing[rows]
     key, outer = scene.records[rows], scene.records[around]
     source, target = _ends(key)
@@ -84,7 +86,11 @@ def _lists(scene: Scene, decisions: Decisions, receive: Array, packet: Array) ->
         while start > 0 and receive[start - 1] and scene.group[start - 1] == scene.group[row]:
             start -= 1
         for candidate in range(max(start, 0), end + 1):
-            if candidate not in taken and source[candidate] == source[row] and target[candidate] == target[row]:
+            if (
+                candidate not in taken
+                and source[candidate] == source[row]
+                and target[candidate] == target[row]
+            ):
                 taken.add(candidate)
                 packet[row] = scene.packet[candidate]
                 break

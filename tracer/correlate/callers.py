@@ -59,7 +59,13 @@ _QUERY = "inet_rtm_getroute"
 _NOT_OF_THE_PACKET = frozenset({"arp_process", "icmp_route_lookup", "ip_expire"})
 _INTERRUPTED = ("handle_softirqs", "__do_softirq", "do_softirq", "asm_", "net_rx_action")
 _CONNECTS = frozenset(
-    {"tcp_v4_connect", "__ip4_datagram_connect", "inet_csk_route_child_sock", "inet_csk_route_req", "inet_sk_rebuild_header"}
+    {
+        "tcp_v4_connect",
+        "__ip4_datagram_connect",
+        "inet_csk_route_child_sock",
+        "inet_csk_route_req",
+        "inet_sk_rebuild_header",
+    }
 )
 _LIST = frozenset({"ip_sublist_rcv", "ip_list_rcv"})
 _PACKET_HELPERS = frozenset({"nft_fib4_eval", "rpfilter_lookup_reverse"})
@@ -68,7 +74,9 @@ _PACKET_HELPERS = frozenset({"nft_fib4_eval", "rpfilter_lookup_reverse"})
 def classify(stack: tuple[str, ...]) -> Caller:
     """The caller of a lookup from its stack, innermost first. An empty stack says nothing."""
     frames = [frame.split(".")[0] for frame in _own_part(stack)]
-    while frames and (frames[0] in _PLUMBING or frames[0].startswith(("bpf_", "__bpf", "trace_", "__traceiter"))):
+    while frames and (
+        frames[0] in _PLUMBING or frames[0].startswith(("bpf_", "__bpf", "trace_", "__traceiter"))
+    ):
         if frames[0] == "bpf_ipv4_fib_lookup":
             break
         frames.pop(0)
@@ -82,7 +90,9 @@ def classify(stack: tuple[str, ...]) -> Caller:
         return Caller(Purpose.QUERY, _QUERY)
     if purpose is Purpose.OUTPUT:
         name = next((f for f in frames if f not in _OUTPUT_WAY), owner)
-        return Caller(purpose, name, of_packet=True, connects=name in _CONNECTS, probes=name == "icmp_route_lookup")
+        return Caller(
+            purpose, name, of_packet=True, connects=name in _CONNECTS, probes=name == "icmp_route_lookup"
+        )
     foreign = next((frame for frame in frames if frame in _NOT_OF_THE_PACKET), None)
     if foreign:
         return Caller(Purpose.OTHER, foreign)
@@ -99,6 +109,9 @@ def _own_part(stack: tuple[str, ...]) -> tuple[str, ...]:
 
 def _asker(frames: list[str]) -> str:
     """For a helper that many call, the function that asked it."""
-    if frames[0] in {"__inet_dev_addr_type", "inet_addr_type", "__ip_dev_find", "inet_dev_addr_type"} and len(frames) > 1:
+    if (
+        frames[0] in {"__inet_dev_addr_type", "inet_addr_type", "__ip_dev_find", "inet_dev_addr_type"}
+        and len(frames) > 1
+    ):
         return frames[1]
     return frames[0]

@@ -42,7 +42,9 @@ class Decisions:
     connects: Array
 
 
-def decide(records: Array, group: Array, kinds: Kinds, callers: Mapping[int, tuple[int, Caller]], suppressing: Array) -> Decisions:
+def decide(
+    records: Array, group: Array, kinds: Kinds, callers: Mapping[int, tuple[int, Caller]], suppressing: Array
+) -> Decisions:
     """Group the lookups of `records` (sorted by `group`, the context, then time) into decisions.
 
     `callers` maps a stack id to (number of the caller, Caller); `suppressing` holds netns << 32 | table of the
@@ -98,7 +100,16 @@ def _continues(records: Array, group: Array, lookup: Array, suppressing: Array) 
     saddr, saddr_low = address_words(records["saddr"])
     daddr, daddr_low = address_words(records["daddr"])
     other_key = changed(
-        group, records["flow"], saddr, saddr_low, daddr, daddr_low, records["iif"], records["oif"], records["mark"], records["proto"]
+        group,
+        records["flow"],
+        saddr,
+        saddr_low,
+        daddr,
+        daddr_low,
+        records["iif"],
+        records["oif"],
+        records["mark"],
+        records["proto"],
     )
     error, netns = shifted(records["error"]), shifted(records["netns"])
     walked = shifted(records["walked_table"])
@@ -128,15 +139,30 @@ def _by_stack(
     size = max(callers, default=-1) + 2
     table = np.zeros((6, size), np.int64)
     for stack, (number, caller) in callers.items():
-        table[:, stack] = (caller.purpose, number, caller.in_list, caller.of_packet, caller.connects, caller.probes)
-    stack_ids = np.where(lookup & (records["stack"] >= 0) & (records["stack"] < size - 1), records["stack"], size - 1)
+        table[:, stack] = (
+            caller.purpose,
+            number,
+            caller.in_list,
+            caller.of_packet,
+            caller.connects,
+            caller.probes,
+        )
+    stack_ids = np.where(
+        lookup & (records["stack"] >= 0) & (records["stack"] < size - 1), records["stack"], size - 1
+    )
     purpose, number, in_list, of_packet, connects, probes = table[:, stack_ids]
     from_device = records["iif"] > LOOPBACK_IFINDEX
     contradiction = ((purpose == Purpose.INPUT) & ~from_device) | ((purpose == Purpose.OUTPUT) & from_device)
     ok = ~contradiction
     trial = (probes != 0) & (records["flow_flags"] & FLOWI_FLAG_ANYSRC != 0)
     purpose = np.where(trial, Purpose.OTHER, purpose) * ok
-    return purpose, number * ok, (in_list * ok).astype(bool), (of_packet * ok * ~trial).astype(bool), (connects * ok).astype(bool)
+    return (
+        purpose,
+        number * ok,
+        (in_list * ok).astype(bool),
+        (of_packet * ok * ~trial).astype(bool),
+        (connects * ok).astype(bool),
+    )
 
 
 def _by_shape(records: Array, group: Array, lookup: Array, first: Array) -> Array:

@@ -16,7 +16,9 @@ def flow_keys(records: Array, netns: Array) -> Array:
     """One number for namespace, both ends, protocol and ports: equal numbers are one direction of one flow there."""
     source, source_low = address_words(records["saddr"])
     target, target_low = address_words(records["daddr"])
-    return hash_rows(netns, source, source_low, target, target_low, records["proto"], records["sport"], records["dport"])
+    return hash_rows(
+        netns, source, source_low, target, target_low, records["proto"], records["sport"], records["dport"]
+    )
 
 
 class Sockets:
@@ -70,8 +72,9 @@ class Decided:
         self._last: dict[int, int] = {}
 
     def resolve(self, keys: Array, packets: Array, has_decision: Array) -> Array:
-        """For each row (in time order) without a decision the packet that decided its flow, BEFORE_THE_TRACE if
-        none is known, 0 for rows that have a decision; then remembers those that do.
+        """For each row (in time order) without a decision the packet that decided its flow.
+
+        BEFORE_THE_TRACE if none is known, 0 for rows that have a decision of their own, which are then remembered.
         """
         order = np.argsort(keys, kind="stable")
         sorted_keys, decided = keys[order], has_decision[order]

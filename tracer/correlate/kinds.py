@@ -27,5 +27,6 @@ class Kinds:
 
     @staticmethod
     def of(layout: Layout) -> Kinds:
+        """The kinds as this `wire.h` numbers them."""
         members = layout.enums["record_kind"]
         return Kinds(**{field.name: members[f"KIND_{field.name}"] for field in fields(Kinds)})

@@ -1,6 +1,8 @@
-"""sk_buff events → packets: one packet keeps its sk_buff across devices and namespaces, but the kernel reuses the
-address of a freed one within microseconds, and TCP and UDP free theirs without an event. So the lives of an address are
-told apart by what may follow what.
+"""sk_buff events → packets.
+
+One packet keeps its sk_buff across devices and namespaces, but the kernel reuses the address of a freed one within
+microseconds, and TCP and UDP free theirs without an event. So the lives of an address are told apart by what may
+follow what.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def goes_on(records: Array, kinds: Kinds) -> Array:
     was_in = before == kinds.RECEIVE
     was_end = (before == kinds.DROP) | (before == kinds.CONSUME)
     received = (kind == kinds.RECEIVE) & (
-        (was_out & same.flow & same.ttl) | (was_in & same.flow & same.ttl & same.netns & ~same.device & same.soon)
+        (was_out & same.flow & same.ttl)
+        | (was_in & same.flow & same.ttl & same.netns & ~same.device & same.soon)
     )
     # Forwarding takes one from the TTL; a bridge leaves it and changes the device.
     forwarded = was_in & same.netns & same.identity & (same.hop_less | (same.ttl & same.flow & ~same.device))
@@ -59,7 +62,7 @@ class _Same:
         self.netns = equal("netns")
         self.device = equal("ifindex")
         self.ttl = equal("ttl")
-        self.hop_less = records["ttl"] == shifted(records["ttl"]) - np.uint8(1)
+        self.hop_less = records["ttl"].astype(np.int16) == shifted(records["ttl"]).astype(np.int16) - 1
         self.identity = equal("family") & equal("proto") & equal("ip_id")
         self.flow = self.identity & equal("sport") & equal("dport")
         for end in ("saddr", "daddr"):

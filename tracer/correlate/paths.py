@@ -9,12 +9,13 @@ import numpy as np
 
 from tracer.correlate.attach import Scene, attach
 from tracer.correlate.callers import Purpose
-from tracer.correlate.columns import Array, codes_of, last_where, order_by, shifted
-from tracer.correlate.decisions import Decisions, decide, fill_netns
+from tracer.correlate.columns import Array, address_words, codes_of, last_where, order_by, shifted
+from tracer.correlate.decisions import decide, fill_netns
 from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, Sockets, flow_keys
+from tracer.correlate.hops import build_steps
 from tracer.correlate.lost import Gaps
 from tracer.correlate.packets import decision_of_packet, goes_on
-from tracer.correlate.verdicts import Steps, Via, build_steps
+from tracer.correlate.verdicts import Steps, Via
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ _NOTES = np.dtype(
         ("packet", "<i8"),  # number of the packet, negative: a decision that belongs to none (yet)
         ("decision", "<i8"),  # number of the decision, over the whole run
         ("ref", "<i8"),  # packet whose decision this one used
+        ("hint", "<i8"),  # packet before it in its list, whose route it may have been given
         ("caller", "<i4"),  # number of the caller, 0 unknown
         ("purpose", "u1"),  # Purpose
         ("via", "u1"),  # Via: why this packet needed no lookup
@@ -56,14 +58,18 @@ class Patience:
 
 @dataclass(slots=True)
 class Context:
-    """What correlation is told from outside: callers by stack id, tables whose hits may be suppressed, reasons of
-    drops that only empty a socket's queue, code addresses that free what never was a packet.
+    """What correlation is told from outside.
+
+    Callers by stack id, tables whose hits may be suppressed, reasons of drops that only empty a socket's queue, code
+    addresses that free what never was a packet, and those where TCP frees without a reason what it has used.
     """
 
     callers: Mapping[int, tuple[int, Caller]] = field(default_factory=dict)
     suppressing: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
     purges: frozenset[int] = frozenset()
     no_packets: set[int] = field(default_factory=set)
+    used: set[int] = field(default_factory=set)
+    vague: frozenset[int] = frozenset()
 
 
 class Correlator:
@@ -86,7 +92,7 @@ class Correlator:
         """Records that wait for the rest of their paths."""
         return len(self._held) + len(self._tail)
 
-    def feed(self, records: Array, horizon_ns: int, context: Context, final: bool = False) -> Steps:
+    def feed(self, records: Array, horizon_ns: int, context: Context, *, final: bool = False) -> Steps:
         """Take a batch; `horizon_ns` is the time up to which all records have come. `final` finishes everything."""
         if len(records):
             self.gaps.note(records)
@@ -106,7 +112,7 @@ class Correlator:
             batch, group = batch[~wait], group[~wait]
         if len(batch):
             self._settle(batch, group, context)
-        return self._finish(horizon_ns, context, final)
+        return self._finish(horizon_ns, context, final=final)
 
     def _unsettled(self, batch: Array, group: Array, horizon_ns: int) -> Array:
         """Rows of episodes that may go on in the next batch.
@@ -129,7 +135,7 @@ class Correlator:
     def _settle(self, batch: Array, group: Array, context: Context) -> None:
         decisions = decide(batch, group, self.kinds, context.callers, context.suppressing)
         fill_netns(batch, group, decisions, self.kinds)
-        packet, origin = self._packets(batch, group, decisions)
+        packet, origin = self._packets(batch)
         scene = Scene(batch, group, packet, origin, self.kinds)
         notes = np.zeros(len(batch), _NOTES)
         notes["packet"] = attach(scene, decisions)
@@ -140,21 +146,23 @@ class Correlator:
         alone = (decisions.number > 0) & (notes["packet"] == 0)
         notes["packet"][alone] = -notes["decision"][alone]
         self._take_pending(batch, notes)
-        self._name_cached(batch, notes, decisions)
+        self._name_cached(batch, group, notes)
         self._drop_false_origins(batch, notes, context)
         keep = notes["packet"] != 0
         order = np.argsort(batch["ts_ns"][keep], kind="stable")
         self._held = np.concatenate((self._held, batch[keep][order]))
         self._notes = np.concatenate((self._notes, notes[keep][order]))
 
-    def _packets(self, batch: Array, group: Array, decisions: Decisions) -> tuple[Array, Array]:
+    def _packets(self, batch: Array) -> tuple[Array, Array]:
         """The packet of each sk_buff row, and which rows are the first of a packet made here."""
         kinds = self.kinds
         rows = np.flatnonzero((batch["skb"] != 0) & (batch["family"] != 0))
         old = self._last_of_open_packets()
         joined = np.concatenate((self._held[old], batch[rows]))
         codes, _ = codes_of(joined["skb"])
-        by_time = np.concatenate((np.arange(len(old)), len(old) + np.argsort(batch["ts_ns"][rows], kind="stable")))
+        by_time = np.concatenate(
+            (np.arange(len(old)), len(old) + np.argsort(batch["ts_ns"][rows], kind="stable"))
+        )
         order = by_time[order_by(codes[by_time])]
         line = joined[order]
         new = ~goes_on(line, kinds)
@@ -184,8 +192,9 @@ class Correlator:
         return rows[len(rows) - 1 - back] if len(rows) else rows
 
     def _take_pending(self, batch: Array, notes: Array) -> None:
-        """A packet that waited (for address resolution) leaves in another context than it was routed in: it is
-        tied to the decisions with its flow that no packet has taken, in their order.
+        """Tie packets that waited (for address resolution) to the decisions with their flow that none has taken.
+
+        They leave in another context than they were routed in.
         """
         open_here = np.flatnonzero(_open_outputs(notes))
         open_before = np.flatnonzero(_open_outputs(self._notes))
@@ -196,8 +205,12 @@ class Correlator:
         candidates = np.concatenate((self._held[open_before], batch[open_here]))
         by_time = np.argsort(candidates["ts_ns"], kind="stable")
         candidates = candidates[by_time]
-        connects = np.concatenate((self._notes["connects"][open_before], notes["connects"][open_here]))[by_time]
-        numbers = np.concatenate((self._notes["decision"][open_before], notes["decision"][open_here]))[by_time]
+        connects = np.concatenate((self._notes["connects"][open_before], notes["connects"][open_here]))[
+            by_time
+        ]
+        numbers = np.concatenate((self._notes["decision"][open_before], notes["decision"][open_here]))[
+            by_time
+        ]
         free = candidates["error"] == 0
         for row in waiting[np.argsort(batch["ts_ns"][waiting], kind="stable")].tolist():
             packet = batch[row : row + 1]
@@ -211,16 +224,25 @@ class Correlator:
                 chosen = chosen[: single[0] + 1]
             free[chosen] = False
             for kept in (notes, self._notes):
-                kept["packet"][np.isin(kept["decision"], numbers[chosen]) & (kept["decision"] > 0)] = notes["packet"][row]
+                kept["packet"][np.isin(kept["decision"], numbers[chosen]) & (kept["decision"] > 0)] = notes[
+                    "packet"
+                ][row]
 
-    def _name_cached(self, batch: Array, notes: Array, decisions: Decisions) -> None:
+    def _name_cached(self, batch: Array, group: Array, notes: Array) -> None:
         """Why a packet needed no lookup, and which packet's decision it used."""
         kinds = self.kinds
         self._resolve(batch, notes, notes["origin"], self._sent, Purpose.OUTPUT, Via.SOCKET)
         received = (batch["kind"] == kinds.RECEIVE) & (notes["packet"] > 0)
         self._resolve(batch, notes, received, self._received, Purpose.INPUT, Via.EARLY_DEMUX)
+        decided = received & (notes["via"] == 0)
+        before = shifted(last_where(decided, group))
+        target, _ = address_words(batch["daddr"])
+        hinted = received & ~decided & (before >= 0) & (group[before] == group) & (target[before] == target)
+        notes["hint"] = np.where(hinted, notes["packet"][before], BEFORE_THE_TRACE)
 
-    def _resolve(self, batch: Array, notes: Array, rows_mask: Array, decided: Decided, purpose: Purpose, via: Via) -> None:
+    def _resolve(  # noqa: PLR0913, PLR0917 - one side (sending, receiving) in five words
+        self, batch: Array, notes: Array, rows_mask: Array, decided: Decided, purpose: Purpose, via: Via
+    ) -> None:
         rows = np.flatnonzero(rows_mask)
         if not len(rows):
             return
@@ -237,16 +259,21 @@ class Correlator:
         notes["ref"][rows] = ref
 
     def _drop_false_origins(self, batch: Array, notes: Array, context: Context) -> None:
-        """A drop as the first sight of a packet is a path only if a decision or a known flow of a socket explains it;
-        else it is a socket's queue being emptied, or a packet from before the trace.
+        """Forget packets whose first sight is a drop that no decision and no known flow of a socket explains.
+
+        It is a socket's queue being emptied, or a packet from before the trace.
         """
         rows = np.flatnonzero(notes["origin"] & (batch["kind"] == self.kinds.DROP))
         for row in rows.tolist():
             explained = notes["via"][row] == 0 or (notes["ref"][row] > 0 and batch["sock"][row] != 0)
-            if not explained or int(batch["error"][row]) in context.purges or int(batch["location"][row]) in context.no_packets:
+            if (
+                not explained
+                or int(batch["error"][row]) in context.purges
+                or int(batch["location"][row]) in context.no_packets
+            ):
                 notes["packet"][notes["packet"] == notes["packet"][row]] = 0
 
-    def _finish(self, horizon_ns: int, context: Context, final: bool) -> Steps:
+    def _finish(self, horizon_ns: int, context: Context, *, final: bool) -> Steps:
         """Take out the paths to which nothing more can come."""
         codes, packets = codes_of(self._notes["packet"])
         order = order_by(codes)
@@ -269,7 +296,9 @@ class Correlator:
     def _waits(self, codes: Array, count: int) -> Array:
         """Packets that were routed on but neither left nor were dropped: they wait for a neighbour's address."""
         kind = self._held["kind"]
-        forwards = (kind == self.kinds.LOOKUP) & (self._notes["purpose"] == Purpose.INPUT) & self._notes["last"]
+        forwards = (
+            (kind == self.kinds.LOOKUP) & (self._notes["purpose"] == Purpose.INPUT) & self._notes["last"]
+        )
         forwards &= (self._held["error"] == 0) & (self._held["route_type"] <= 1)
         leaves = (kind == self.kinds.XMIT) | (kind == self.kinds.DROP)
         routed, gone = np.full(count, -1), np.full(count, -1)
@@ -289,12 +318,15 @@ def _episode_starts(batch: Array, group: Array, kinds: Kinds) -> Array:
     receive = kind == kinds.RECEIVE
     receiving = last_where(receive, group)
     receiving = (receiving >= 0) & (receiving >= last_where(pause, group))
-    walk_goes_on = (kind == kinds.LOOKUP) & (before == kinds.LOOKUP) & (batch["flow"] == shifted(batch["flow"]))
+    walk_goes_on = (
+        (kind == kinds.LOOKUP) & (before == kinds.LOOKUP) & (batch["flow"] == shifted(batch["flow"]))
+    )
     walk_goes_on &= shifted(batch["error"]) != 0
     leaves = (kind == kinds.XMIT) | (kind == kinds.QUEUE) | (kind == kinds.DROP)
     sent = leaves & (before == kinds.LOOKUP)
     starts = np.where(receiving, receive & (before != kinds.RECEIVE), ~walk_goes_on & ~sent)
-    return starts | edge | pause
+    result: Array = starts | edge | pause
+    return result
 
 
 def _open_outputs(notes: Array) -> Array:

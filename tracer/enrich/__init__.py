@@ -1,0 +1,1 @@
+"""Names, rules, routes, processes: what the numbers of the records mean."""

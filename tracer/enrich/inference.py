@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tracer.correlate.callers import PURPOSE_NAMES, Purpose
-from tracer.enrich.routes import Observed, Selectors, match
+from tracer.enrich.routes import Observed, Selectors, match, nexthops_of
 from tracer.enrich.rules import Assignment, FlowKey, assign, rule_text
-from tracer.model.routing import ROUTE_TYPES
+from tracer.model.routing import ROUTE_TYPES, address_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 HINT_TASK_NETNS, HINT_STACK_SHARED, HINT_NEXTHOP_OBJECT = 1, 2, 4
-_RESULTS = {0: "hit", -errno.EAGAIN: "miss", -errno.EINVAL: "blackhole", -errno.EHOSTUNREACH: "unreachable", -errno.EACCES: "prohibit"}
+_RESULTS = {
+    0: "hit",
+    -errno.EAGAIN: "miss",
+    -errno.EINVAL: "blackhole",
+    -errno.EHOSTUNREACH: "unreachable",
+    -errno.EACCES: "prohibit",
+}
 _SCOPES = {0: "universe", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _RULE_ERRORS = {"blackhole": -errno.EINVAL, "unreachable": -errno.ENETUNREACH, "prohibit": -errno.EACCES}
 
@@ -53,7 +59,9 @@ def address(family: int, raw: bytes) -> str:
     return socket.inet_ntop(family, raw[:4] if family == socket.AF_INET else raw)
 
 
-def explain_decision(records: Sequence[Any], purpose: Purpose, caller: str, states: Sequence[NetworkState], names: Names) -> Explained:
+def explain_decision(
+    records: Sequence[Any], purpose: Purpose, caller: str, states: Sequence[NetworkState], names: Names
+) -> Explained:
     """Explain the lookups `records` of one decision with the first of `states` (likeliest first) that does."""
     flow = _flow_key(records[0])
     observed = tuple(_observation(record) for record in records)
@@ -88,7 +96,11 @@ def _flow_key(record: Any) -> FlowKey:
 
 
 def _observation(record: Any) -> tuple[int, int, str]:
-    return int(record["walked_table"]), int(record["owner_table"]), _RESULTS.get(int(record["error"]), "unknown")
+    return (
+        int(record["walked_table"]),
+        int(record["owner_table"]),
+        _RESULTS.get(int(record["error"]), "unknown"),
+    )
 
 
 def _rows(
@@ -111,10 +123,17 @@ def _rows(
             row["route_type"] = route.type_name
             row["scope"] = _SCOPES.get(route.scope, str(route.scope))
         if step and step.rule:
-            row["rule"], row["rule_text"] = step.rule.priority, rule_text(step.rule, _table_names(state), names)
+            row["rule"], row["rule_text"] = (
+                step.rule.priority,
+                rule_text(step.rule, _table_names(state), names),
+            )
         if step and step.suppressed:
             row["result"] = "suppressed"
-        inferred = row.get("rule") is not None or row.get("prefix") is not None or int(record["hints"]) & HINT_TASK_NETNS
+        inferred = (
+            row.get("rule") is not None
+            or row.get("prefix") is not None
+            or int(record["hints"]) & HINT_TASK_NETNS
+        )
         row["evidence"] = "inferred" if inferred else "observed"
         row["purpose"], row["caller"] = PURPOSE_NAMES[purpose], caller
         explained.lookups.append(row)
@@ -143,7 +162,9 @@ def _lookup_row(record: Any, state: NetworkState | None, names: Names) -> Row:
         "family": 4 if family == socket.AF_INET else 6,
         "src": address(family, bytes(record["saddr"])),
         "dst": address(family, bytes(record["daddr"])),
-        "proto": names.ip_protocols.get(int(record["proto"]), str(int(record["proto"]))) if record["proto"] else None,
+        "proto": names.ip_protocols.get(int(record["proto"]), str(int(record["proto"])))
+        if record["proto"]
+        else None,
         "mark": int(record["mark"]),
         "tos": int(record["tos"]),
         "uid": int(record["uid"]),
@@ -196,11 +217,16 @@ def _route(record: Any, state: NetworkState | None) -> Route | None:
     return match(state, table, target, observed, selectors)
 
 
-def _finish(explained: Explained, last: Any, state: NetworkState | None, assignment: Assignment | None, names: Names) -> None:
+def _finish(
+    explained: Explained, last: Any, state: NetworkState | None, assignment: Assignment | None, names: Names
+) -> None:
     """The decision's own row, and the row of a rule that ended the walk with an error."""
     won = explained.lookups[-1]
     shared = int(last["hints"]) & HINT_STACK_SHARED or int(last["stack"]) < 0
-    row: Row = {key: won.get(key) for key in ("purpose", "caller", "family", "src", "dst", "proto", "mark", "tos", "uid")}
+    row: Row = {
+        key: won.get(key)
+        for key in ("purpose", "caller", "family", "src", "dst", "proto", "mark", "tos", "uid")
+    }
     row["evidence"] = "inferred" if shared else "observed"
     final = assignment.final_rule if assignment and assignment.consistent else None
     if won["result"] == "hit":
@@ -208,7 +234,20 @@ def _finish(explained: Explained, last: Any, state: NetworkState | None, assignm
         row["result"] = won.get("route_type") or "unicast"
     elif final is not None and final.action in _RULE_ERRORS:
         explained.extra = {
-            key: won.get(key) for key in ("purpose", "caller", "family", "src", "dst", "proto", "mark", "tos", "uid", "iif", "oif")
+            key: won.get(key)
+            for key in (
+                "purpose",
+                "caller",
+                "family",
+                "src",
+                "dst",
+                "proto",
+                "mark",
+                "tos",
+                "uid",
+                "iif",
+                "oif",
+            )
         }
         explained.extra.update(
             rule=final.priority,
@@ -225,11 +264,31 @@ def _finish(explained: Explained, last: Any, state: NetworkState | None, assignm
     explained.devices = _devices(explained, state)
 
 
+def choose_nexthop(explained: Explained, state: NetworkState | None, ifindex: int) -> None:
+    """Show of a multipath route the nexthop whose device the packet used, as far as that tells.
+
+    The probe sees the first usable nexthop; fib_select_path() chooses later. `ifindex` is the device by which the
+    packet left (or, of a source check, came in), 0 when it did neither.
+    """
+    if explained.route is None or state is None:
+        return
+    nexthops = nexthops_of(explained.route, state.nexthops)
+    if len(nexthops) < 2:  # noqa: PLR2004 - several
+        return
+    used = [nexthop for nexthop in nexthops if nexthop.ifindex == ifindex]
+    gateways = {(nexthop.gateway_family, nexthop.gateway) for nexthop in used}
+    chosen = {
+        "dev": device(state, ifindex) if used else None,
+        "gateway": address_text(*gateways.pop()) if len(gateways) == 1 and used[0].gateway else None,
+    }
+    explained.lookups[-1].update(chosen)
+    explained.decision.update(chosen)
+    explained.decision["evidence"] = "inferred"
+
+
 def _devices(explained: Explained, state: NetworkState | None) -> frozenset[str]:
     """Every device the route may use: a source check passes through any of its nexthops."""
     names = {explained.lookups[-1].get("dev")}
     if explained.route is not None and state is not None:
-        from tracer.enrich.routes import nexthops_of
-
         names |= {device(state, nexthop.ifindex) for nexthop in nexthops_of(explained.route, state.nexthops)}
     return frozenset(name for name in names if name)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 RP_FILTER = {0: "off", 1: "strict", 2: "loose"}
 PURGE_REASONS = frozenset({"SKB_DROP_REASON_QUEUE_PURGE", "SKB_DROP_REASON_SOCKET_DESTROYED"})
 
-CHECK_REASONS = frozenset(f"SKB_DROP_REASON_{name}" for name in ("IP_RPFILTER", "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE"))
+CHECK_REASONS = frozenset(
+    f"SKB_DROP_REASON_{name}" for name in ("IP_RPFILTER", "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE")
+)
 """Reasons that say: the source check failed."""
 VAGUE_REASONS = frozenset({"SKB_DROP_REASON_NOT_SPECIFIED"})
 """What kernels before 6.16 say instead; then the place of the drop tells."""
@@ -48,12 +50,14 @@ def _kernel_words(reason: str, location: str) -> str:
     return f"({reason}{where})" if reason else f"(freed{where})"
 
 
-def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[str, str]) -> str:
+def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[str, str]) -> str:  # noqa: PLR0911 - a sentence each
     """Why a packet was dropped. `facts`: src, dst, in_dev, rp_filter, ttl, proto, dport of the packet and hop."""
     kernel = _kernel_words(reason, location)
     short = reason.removeprefix("SKB_DROP_REASON_")
     purpose = cause.decision.get("purpose") if cause else None
-    if short == "IP_RPFILTER" or (purpose == "source-check" and short == "NOT_SPECIFIED" and location.startswith("ip_rcv_finish")):
+    if short == "IP_RPFILTER" or (
+        purpose == "source-check" and short == "NOT_SPECIFIED" and location.startswith("ip_rcv_finish")
+    ):
         return f"{_failed_check(cause if purpose == 'source-check' else None, facts)} {kernel}"
     if location.startswith("ip_error") or short in {"IP_INNOROUTES", "IP_INADDRERRORS"}:
         return f"{_failed_input(cause, short, facts)} {kernel}"
@@ -70,7 +74,7 @@ def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[
 
 
 def _is_group(text: str) -> bool:
-    first = text.split(".")[0]
+    first = text.split(".", maxsplit=1)[0]
     return first.isdigit() and 224 <= int(first) < 240  # noqa: PLR2004 - 224.0.0.0/4
 
 
@@ -82,9 +86,14 @@ def _failed_check(cause: Explained | None, facts: dict[str, str]) -> str:
         return f"source check failed: the packet came in on {device}{tail}"
     won = cause.extra or cause.lookups[-1]
     if cause.decision["result"] in {"no route", "unreachable", "prohibit", "blackhole"}:
-        why = "there is no route back to it" if cause.decision["result"] == "no route" else f"{_source(won)} says {cause.decision['result']}"
+        why = (
+            "there is no route back to it"
+            if cause.decision["result"] == "no route"
+            else f"{_source(won)} says {cause.decision['result']}"
+        )
         return f"source check failed: {src} came in on {device}, {why}{tail}"
-    return f"source check failed: {src} is reached through {won.get('dev')} ({_source(won)}), the packet came in on {device}{tail}"
+    way = f"{src} is reached through {won.get('dev')} ({_source(won)})"
+    return f"source check failed: {way}, the packet came in on {device}{tail}"
 
 
 def _source(row: dict[str, object]) -> str:
@@ -126,7 +135,7 @@ def send_failed_words(cause: Explained) -> str:
     return f"{why}: the sender got an error, no packet was made"
 
 
-def check_words(explained: Explained, in_dev: str, rp_filter: int, failed: bool) -> str:
+def check_words(explained: Explained, in_dev: str, rp_filter: int, *, failed: bool) -> str:
     """How a source check went: the mode in force, what the reverse lookup found, pass or fail."""
     mode = RP_FILTER.get(rp_filter, str(rp_filter))
     end = "fail" if failed else "pass"
@@ -150,7 +159,15 @@ def cached_words(via: Via, ref: int, purpose: Purpose) -> str:
         return "no lookup: broadcast and multicast input is decided without one"
     if via is Via.GROUP_ADDRESS:
         return "no lookup: broadcast and multicast leave by the device the sender named"
-    names = {Via.SOCKET: "socket route", Via.EARLY_DEMUX: "early demux", Via.HINT: "route hint of the packet before"}
+    names = {
+        Via.SOCKET: "socket route",
+        Via.EARLY_DEMUX: "early demux",
+        Via.HINT: "route hint of the packet before",
+    }
     if ref == BEFORE_THE_TRACE:
-        return f"cached: decided before the trace ({names[via]})" if purpose is Purpose.OUTPUT else "cached: decided before the trace"
+        return (
+            f"cached: decided before the trace ({names[via]})"
+            if purpose is Purpose.OUTPUT
+            else "cached: decided before the trace"
+        )
     return f"cached: decided by #{ref} ({names[via]})"

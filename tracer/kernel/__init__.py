@@ -1,0 +1,1 @@
+"""The probes: compiled, loaded, attached, and their ring read."""

@@ -66,13 +66,13 @@ class KernelTypes:
         if self._find("typedef", f"btf_trace_{name}") <= 0:
             return None
         text = self.dump(f"typedef btf_trace_{name}")
-        prototype = re.search(rf"\(\*btf_trace_{name}\)\((.*?)\);", text, re.S)
+        prototype = re.search(rf"\(\*btf_trace_{name}\)\((.*?)\);", text, re.DOTALL)
         return prototype[1].count(",") if prototype else None
 
     def enum(self, name: str) -> dict[int, str]:
         """Members of a kernel enum by value; empty when the kernel has no such enum."""
         members: dict[int, str] = {}
-        body = re.search(rf"enum {name} \{{(.*?)\}};", self.dump(f"enum {name}"), re.S)
+        body = re.search(rf"enum {name} \{{(.*?)\}};", self.dump(f"enum {name}"), re.DOTALL)
         for member, value in re.findall(r"(\w+) = (-?\d+)", body[1] if body else ""):
             members.setdefault(int(value), member)
         return members

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 STACK_FRAMES = 16
-_MISSED = re.compile(r"^recursion_misses:\s*(\d+)", re.M)
+_LARGEST_RING_MB = 1024
+_MISSED = re.compile(r"^recursion_misses:\s*(\d+)", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Loaded:
 
     @property
     def ring_descriptor(self) -> int:
+        """File descriptor of the ring."""
         return int(self.program["events"].map_fd)
 
     def set_filter(self, settings: np.ndarray[Any, Any]) -> None:
@@ -73,12 +75,14 @@ class Loaded:
         return str(self.program.ksym(address).decode(errors="replace"))
 
     def close(self) -> None:
+        """Detach and unload."""
         self.program.cleanup()
 
 
-def load(ring_bytes: int, with_filter: bool = True) -> Loaded:
-    """Compile for the running kernel, load, attach; the ring has `ring_bytes` (a power of two). Without a filter the
-    tests are left out, and `set_filter` must be given none.
+def load(ring_bytes: int, *, with_filter: bool = True) -> Loaded:
+    """Compile for the running kernel, load, attach; the ring has `ring_bytes` (a power of two).
+
+    Without a filter the tests are left out, and `set_filter` must be given none.
 
     Raises NotPermitted without the rights, NotSupported when a probe that every path needs is refused.
     """
@@ -89,8 +93,10 @@ def load(ring_bytes: int, with_filter: bool = True) -> Loaded:
         os.environ["BCC_KERNEL_SOURCE"] = str(source.bpf_directory() / "kernel")
         from bcc import BPF
     except ImportError as error:
-        raise NotSupported(f"bcc's Python module is missing: {error}\n  try: apt install python3-bpfcc") from error
-    loaded = Loaded(_compile(BPF, types, ring_bytes, with_filter), types)
+        raise NotSupported(
+            f"bcc's Python module is missing: {error}\n  try: apt install python3-bpfcc"
+        ) from error
+    loaded = Loaded(_compile(BPF, types, ring_bytes, with_filter=with_filter), types)
     for probe in TRACEPOINTS:
         _attach(BPF, loaded, probe)
     _give_back_memory(loaded.program)
@@ -105,15 +111,15 @@ def _give_back_memory(program: Any) -> None:
         libc.malloc_trim(0)
 
 
-def _compile(bpf_class: Any, types: KernelTypes, ring_bytes: int, with_filter: bool) -> Any:
+def _compile(bpf_class: Any, types: KernelTypes, ring_bytes: int, *, with_filter: bool) -> Any:
     with tempfile.TemporaryDirectory(prefix="fibtrace-") as directory:
         headers = Path(directory)
         (headers / "kernel_types.h").write_text(source.kernel_types(types))
-        flags = source.compiler_flags(types, headers, ring_bytes, with_filter)
+        flags = source.compiler_flags(types, headers, ring_bytes, with_filter=with_filter)
         with _captured_stderr() as messages:
             try:
                 return bpf_class(text=source.joined(), cflags=flags)
-            except Exception as error:  # bcc raises bare Exception
+            except Exception as error:  # noqa: BLE001 - bcc raises nothing narrower
                 failure = str(error)
         text = messages[-1].strip() if messages else ""
     raise NotSupported(f"the probes do not compile for kernel {os.uname().release}: {failure}\n{text}")
@@ -126,7 +132,7 @@ def _attach(bpf_class: Any, loaded: Loaded, probe: Probe) -> None:
         try:
             function = loaded.program.load_func(probe.function, bpf_class.RAW_TRACEPOINT)
             loaded.program.attach_raw_tracepoint(probe.point, probe.function)
-        except Exception as error:  # bcc raises bare Exception
+        except Exception as error:  # noqa: BLE001 - bcc raises nothing narrower
             failure = str(error)
         else:
             loaded.attached.append(probe)
@@ -141,7 +147,9 @@ def _missing(loaded: Loaded, probe: Probe, why: str) -> None:
     if probe.needed:
         loaded.close()
         if "Operation not permitted" in why:
-            raise NotPermitted(f"the kernel refused {probe.point}: {why}\n  CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN) are needed")
+            raise NotPermitted(
+                f"the kernel refused {probe.point}: {why}\n  CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN) are needed"
+            )
         raise NotSupported(f"the probe on {probe.point} cannot be used: {why}\n  see: fibtrace doctor")
 
 
@@ -164,6 +172,8 @@ def _captured_stderr() -> Iterator[list[str]]:
 
 def check_ring_size(megabytes: int) -> int:
     """Bytes of a ring of `megabytes`, which must be a power of two; raises TracerError otherwise."""
-    if megabytes < 1 or megabytes & (megabytes - 1) or megabytes > 1024:
-        raise TracerError(f"a ring of {megabytes} MiB is not possible: the kernel wants a power of two\n  try: --ring-mb 32")
+    if megabytes < 1 or megabytes & (megabytes - 1) or megabytes > _LARGEST_RING_MB:
+        raise TracerError(
+            f"a ring of {megabytes} MiB is not possible: the kernel wants a power of two\n  try: --ring-mb 32"
+        )
     return megabytes << 20

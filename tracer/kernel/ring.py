@@ -30,7 +30,9 @@ class Ring:
         self._size = ring_bytes
         self._dtype = layout.ring_record
         self._consumer_map = mmap.mmap(descriptor, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._producer_map = mmap.mmap(descriptor, page + ring_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._producer_map = mmap.mmap(
+            descriptor, page + ring_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+        )
         self._consumer = np.frombuffer(self._consumer_map, dtype="<u8", count=1)
         self._producer = np.frombuffer(self._producer_map, dtype="<u8", count=1)
         self._data = np.frombuffer(self._producer_map, dtype="u1", offset=page)
@@ -73,4 +75,5 @@ class Ring:
         return np.concatenate((self._data[start:], self._data[:beyond]))
 
     def close(self) -> None:
+        """Stop waiting; the mapping ends with the process."""
         self._poll.close()

@@ -12,7 +12,7 @@ from tracer.kernel.probes import ARGUMENT_COUNTS, KERNEL_TYPES, TRACEPOINTS
 if TYPE_CHECKING:
     from tracer.kernel.btf import KernelTypes
 
-_INCLUDE = re.compile(r'^#include "([^"]+)"', re.M)
+_INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 RECORD_BYTES = 224
 """Bytes of one record in the ring, its header included; only sets how often the reader is woken."""
 _MULTIARCH = ("x86_64-linux-gnu", "aarch64-linux-gnu")
@@ -60,7 +60,7 @@ def kernel_types(types: KernelTypes) -> str:
     return f"#ifndef FIBTRACE_KERNEL_TYPES_H\n#define FIBTRACE_KERNEL_TYPES_H\n{text}\n#endif\n"
 
 
-def compiler_flags(types: KernelTypes, headers: Path, ring_bytes: int, with_filter: bool) -> list[str]:
+def compiler_flags(types: KernelTypes, headers: Path, ring_bytes: int, *, with_filter: bool) -> list[str]:
     """What the compiler is told. `headers` holds kernel_types.h; names of fields are asked of BTF."""
     common = types.dump("struct flowi_common")
     defines = {
@@ -75,7 +75,16 @@ def compiler_flags(types: KernelTypes, headers: Path, ring_bytes: int, with_filt
     for probe in TRACEPOINTS:
         if probe.define:
             defines[probe.define] = int(types.tracepoint_arguments(probe.point) is not None)
-    includes = ["-I/usr/include", *(f"-I/usr/include/{arch}" for arch in _MULTIARCH if Path("/usr/include", arch).is_dir())]
+    includes = [
+        "-I/usr/include",
+        *(f"-I/usr/include/{arch}" for arch in _MULTIARCH if Path("/usr/include", arch).is_dir()),
+    ]
     # The types from BTF forward-declare and repeat freely, which is no fault of ours to be told about.
-    warnings = ["-Wall", "-Werror", "-Wno-missing-declarations", "-Wno-unused-function", "-Wno-address-of-packed-member"]
+    warnings = [
+        "-Wall",
+        "-Werror",
+        "-Wno-missing-declarations",
+        "-Wno-unused-function",
+        "-Wno-address-of-packed-member",
+    ]
     return [f"-I{headers}", *includes, *warnings, *(f"-D{key}={value}" for key, value in defines.items())]

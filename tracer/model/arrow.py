@@ -1,4 +1,4 @@
-"""numpy ↔ Arrow without copies, and without pyarrow's own way, which imports pandas (0.2 s, 35 MB) on the first call."""
+"""numpy ↔ Arrow without copies, and without pyarrow's own way, which imports pandas (0.2 s, 35 MB) on first use."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
 
 def forget_pandas() -> None:
     """Let pyarrow find out now that it need not import pandas, which nothing on the way from ring to file uses.

@@ -30,7 +30,9 @@ class Statics:
     """Distinct rows without their per-row columns; `add` numbers them, `gather` gives columns for many numbers."""
 
     def __init__(self) -> None:
-        self._names: dict[str, dict[str, int]] = {column.name: {} for column in _FIELDS if column.type == STRING}
+        self._names: dict[str, dict[str, int]] = {
+            column.name: {} for column in _FIELDS if column.type == STRING
+        }
         self._arrays: dict[str, Array] = {column.name: np.zeros(0, np.int64) for column in _FIELDS}
         self._fresh: dict[str, list[int]] = {column.name: [] for column in _FIELDS}
         self._dictionaries: dict[str, pa.Array] = {}
@@ -91,4 +93,6 @@ def table(statics: Statics, codes: Array, dynamic: dict[str, Array]) -> pa.Table
         values = dynamic[column.name]
         empty = values == 0 if column.name in _EMPTY_AT_ZERO else None
         arrays.append(to_arrow(values.astype(_NUMPY[column.type]), empty))
-    return pa.Table.from_arrays(arrays, schema=pa.schema([arrow_field(column) for column in (*COLUMNS, *INTERNAL)]))
+    return pa.Table.from_arrays(
+        arrays, schema=pa.schema([arrow_field(column) for column in (*COLUMNS, *INTERNAL)])
+    )

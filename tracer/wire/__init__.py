@@ -1,0 +1,1 @@
+"""The bytes: their layout, and the file that keeps them."""

@@ -36,12 +36,15 @@ class Layout:
 
     @property
     def record(self) -> np.dtype[np.void]:
+        """One record, without the ring's header."""
         return self.structs["record"]
 
     @property
     def ring_record(self) -> np.dtype[np.void]:
         """One element of the mapped ring: the two words of its header, and the record."""
-        return np.dtype([*((name, RING_HEADER[name]) for name in RING_HEADER.names or ()), ("record", self.record)])
+        return np.dtype(
+            [*((name, RING_HEADER[name]) for name in RING_HEADER.names or ()), ("record", self.record)]
+        )
 
     def enum(self, name: str, prefix: str) -> type[IntEnum]:
         """The members of a C enum as an IntEnum, without the prefix that C needs."""
@@ -76,7 +79,7 @@ def parse(text: str) -> Layout:
 
 def _code_lines(text: str) -> list[str]:
     """Lines without the comments that stand on lines of their own."""
-    blank = re.sub(r"^/\*.*?\*/$", lambda m: "\n" * m[0].count("\n"), text, flags=re.S | re.M)
+    blank = re.sub(r"^/\*.*?\*/$", lambda m: "\n" * m[0].count("\n"), text, flags=re.DOTALL | re.MULTILINE)
     return [line.strip() for line in blank.split("\n")]
 
 

@@ -1,0 +1,211 @@
+"""The steps of one call with what their rows are made from: keys to tell distinct rows apart, and their columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracer.correlate.callers import Purpose
+from tracer.correlate.columns import Array, address_words, hash_rows
+from tracer.correlate.verdicts import Event, Role, Steps, Verdict
+from tracer.enrich.inference import Explained, Row, address, device
+from tracer.enrich.packet_names import packet_info
+from tracer.enrich.reasons import CHECK_REASONS, VAGUE_REASONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracer.enrich.names import Names
+    from tracer.model.network import Network, NetworkState
+
+_KEY_FIELDS = (
+    "netns", "iif", "oif", "mark", "uid", "tos", "proto", "walked_table", "owner_table", "error", "ifindex",
+    "route_type", "route_protocol",
+    "route_scope", "priority", "nexthop_id", "hints", "flow_scope", "gateway_family", "family",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What rows are named from. `ensure` looks for an unknown namespace; `owner` finds a socket's process."""
+
+    network: Network
+    names: Names
+    reasons: dict[int, str]
+    symbol: Callable[[int], str]
+    caller_name: Callable[[int], str]
+    ensure: Callable[[int], object]
+    owner: Callable[[int, int, int, int], tuple[int, str] | None]
+    clock_offset_ns: int
+
+
+class Batch:
+    """The steps of one call with what their rows are made from."""
+
+    def __init__(self, steps: Steps, world: World) -> None:
+        self.steps, self._world = steps, world
+        hops = steps.hops
+        ends_elsewhere = (
+            (steps.event == Event.DELIVER) & (hops.in_row[steps.hop] >= 0)
+            if len(steps)
+            else np.zeros(0, bool)
+        )
+        self.flow_row = (
+            np.where(ends_elsewhere, hops.in_row[steps.hop], steps.row) if len(steps) else steps.row
+        )
+        self.explained: dict[int, Explained] = {}
+        self.cause_code: dict[int, int] = {}
+        self._version, self._has_ports = self._versions()
+
+    def _versions(self) -> tuple[Array, Array]:
+        """Per step: the version of the configuration in force (odd: not sure), and whether its rules ask for ports."""
+        steps, network = self.steps, self._world.network
+        netns = steps.hops.netns[steps.hop] if len(steps) else np.zeros(0, np.int64)
+        ts_ns = steps.records["ts_ns"][steps.row].astype(np.int64)
+        version, ports = np.zeros(len(steps), np.int64), np.zeros(len(steps), bool)
+        for inode in np.unique(netns).tolist():
+            if inode and not network.versions(inode):
+                self._world.ensure(inode)
+            states = network.versions(inode)
+            here = netns == inode
+            since = np.array([state.since_ns for state in states[1:]], np.int64)
+            number = np.searchsorted(since, ts_ns[here], side="right") * 2
+            for state in states[1:]:
+                number |= (ts_ns[here] >= state.unsure_ns) & (ts_ns[here] < state.since_ns)
+            version[here] = number
+            ports[here] = any(rule.sport or rule.dport for state in states for rule in state.rules)
+        return version, ports
+
+    def lookup_keys(self, lookup: Array) -> Array:
+        """A hash of all that a lookup row shows and is explained by."""
+        steps = self.steps
+        rows, hop = steps.row[lookup], steps.hop[lookup]
+        columns = [steps.records[name][rows] for name in _KEY_FIELDS]
+        for name in ("saddr", "daddr", "gateway"):
+            columns += address_words(steps.records[name][rows])
+        ports = self._has_ports[lookup]
+        columns += [np.where(ports, steps.records[name][rows], 0) for name in ("sport", "dport")]
+        columns += [steps.notes["purpose"][rows], steps.notes["caller"][rows], self._version[lookup]]
+        columns += [steps.hops.netns[hop], steps.hops.role[hop]]
+        check = steps.notes["purpose"][rows] == Purpose.SOURCE_CHECK
+        in_row = steps.hops.in_row[hop]
+        out_row = steps.hops.out_row[hop]
+        columns.append(np.where(check & (in_row >= 0), steps.records["ifindex"][in_row], 0))
+        columns.append(np.where(~check & (out_row >= 0), steps.records["ifindex"][out_row], 0))
+        columns.append(np.where(check, self.checks_failed(hop, rows), False))
+        return hash_rows(*columns)
+
+    def event_keys(self, rows: Array) -> Array:
+        """A hash of all that a row about a packet shows."""
+        steps, hops = self.steps, self.steps.hops
+        hop, flow, row = steps.hop[rows], self.flow_row[rows], steps.row[rows]
+        columns = [steps.event[rows], steps.cached[rows], steps.via[rows], self._version[rows]]
+        columns.append(np.where(steps.cached[rows], steps.notes["ref"][row], 0))
+        columns += [
+            hops.netns[hop],
+            hops.role[hop],
+            hops.verdict[hop],
+            hops.observed[hop],
+            hops.pid[hop],
+            hops.comm[hop],
+        ]
+        columns += [
+            steps.records[name][flow] for name in ("family", "proto", "mark", "tos", "detail", "ifindex")
+        ]
+        columns += [
+            steps.records["ifindex"][row],
+            np.where(hops.out_row[hop] >= 0, steps.records["ifindex"][hops.out_row[hop]], 0),
+        ]
+        for name in ("saddr", "daddr"):
+            columns += address_words(steps.records[name][flow])
+        drop = steps.event[rows] == Event.DROP
+        if drop.any():
+            causes = np.array([self.cause_code.get(cause, -1) for cause in hops.cause[hop].tolist()])
+            in_device = np.where(hops.in_row[hop] >= 0, steps.records["ifindex"][hops.in_row[hop]], 0)
+            for values in (
+                causes,
+                in_device,
+                *(steps.records[n][row] for n in ("error", "location", "ttl", "dport", "skb", "packet_type")),
+            ):
+                columns.append(np.where(drop, values.astype(np.int64), 0))
+        return hash_rows(*columns)
+
+    def is_receive(self, step: int) -> bool:
+        """Whether the step stands at the packet's arrival at its hop (or at the loopback device)."""
+        row = int(self.steps.row[step])
+        return row == int(self.steps.hops.in_row[self.steps.hop[step]])
+
+    def state(self, step: int) -> NetworkState | None:
+        """The configuration of the step's namespace when it happened."""
+        netns = int(self.steps.hops.netns[self.steps.hop[step]])
+        return self._world.network.at(netns, int(self.steps.records["ts_ns"][self.steps.row[step]]))
+
+    def in_device(self, hop: int) -> str | None:
+        """Name of the device that the packet of a hop came in on."""
+        row = int(self.steps.hops.in_row[hop])
+        if row < 0:
+            return None
+        record = self.steps.records[row]
+        return device(
+            self._world.network.at(int(record["netns"]), int(record["ts_ns"])), int(record["ifindex"])
+        )
+
+    def checks_failed(self, hop: Array, row: Array) -> Array:
+        """Whether the packet of each hop was dropped because of the source check that ends in each row."""
+        hops, records = self.steps.hops, self.steps.records
+        dropped = (hops.verdict[hop] == Verdict.DROP) & (hops.cause[hop] == row) & (hops.drop_row[hop] >= 0)
+        drop = hops.drop_row[hop]
+        vague = np.isin(
+            records["error"][drop], [n for n, name in self._world.reasons.items() if name in VAGUE_REASONS]
+        )
+        if (vague & dropped).any():
+            here = np.array(
+                [self._world.symbol(int(a)).startswith("ip_rcv_finish") for a in records["location"][drop]]
+            )
+            vague &= here
+        failed = np.isin(
+            records["error"][drop], [n for n, name in self._world.reasons.items() if name in CHECK_REASONS]
+        )
+        result: Array = dropped & (failed | vague)
+        return result
+
+    def hop_columns(self, step: int) -> Row:
+        """The columns that all rows of a hop share."""
+        hop = int(self.steps.hop[step])
+        inode = int(self.steps.hops.netns[hop])
+        state = self.state(step)
+        role = Role(int(self.steps.hops.role[hop]))
+        return {
+            "netns": (state.name if state else "") or None,
+            "netns_inode": inode or None,
+            "role": role.name.lower() if role else None,
+        }
+
+    def flow_columns(self, record: Any) -> Row:
+        """The columns that say what the packet is."""
+        family = int(record["family"])
+        return {
+            "family": 4 if family == 2 else 6,  # noqa: PLR2004 - AF_INET
+            "src": address(family, bytes(record["saddr"])),
+            "dst": address(family, bytes(record["daddr"])),
+            "proto": self._world.names.ip_protocols.get(int(record["proto"]), str(int(record["proto"]))),
+            "mark": int(record["mark"]),
+            "tos": int(record["tos"]),
+            "info": packet_info(int(record["proto"]), int(record["detail"])),
+        }
+
+    def dynamic(self) -> dict[str, Array]:
+        """The per-row columns, without `step`."""
+        steps = self.steps
+        return {
+            "packet": steps.packet,
+            "ts_ns": steps.records["ts_ns"][steps.row].astype(np.int64) + self._world.clock_offset_ns,
+            "hop": steps.hop_in_path,
+            "decision": steps.decision,
+            "sport": steps.records["sport"][self.flow_row],
+            "dport": steps.records["dport"][self.flow_row],
+            "complete": steps.complete,
+            "lost": steps.lost,
+        }
