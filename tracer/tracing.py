@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tracer.errors import BadRequest, Exit, TracerError
-from tracer.outputs.registry import RAW_SUFFIX, Output, open_output, output_format
+from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, open_output, output_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,8 +74,9 @@ def trace(options: TraceOptions) -> int:
 def _check(options: TraceOptions) -> None:
     """What can be known to be wrong before anything is loaded."""
     for path in options.outputs:
-        if path.suffix != RAW_SUFFIX:
-            output_format(path)
+        if path.suffix not in {RAW_SUFFIX, *SUFFIXES}:
+            possible = ", ".join((*SUFFIXES, RAW_SUFFIX))
+            raise BadRequest(f"cannot write {path}: its suffix must name a format\n  possible: {possible}")
     if options.stdout_format is not None:
         output_format("-", options.stdout_format)
     if options.command and shutil.which(options.command[0]) is None:

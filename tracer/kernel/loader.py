@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracer.errors import NotPermitted, NotSupported, TracerError
+from tracer.errors import BadRequest, NotPermitted, NotSupported
 from tracer.kernel import source
 from tracer.kernel.btf import KernelTypes
 from tracer.kernel.probes import TRACEPOINTS, Probe
@@ -171,9 +171,9 @@ def _captured_stderr() -> Iterator[list[str]]:
 
 
 def check_ring_size(megabytes: int) -> int:
-    """Bytes of a ring of `megabytes`, which must be a power of two; raises TracerError otherwise."""
+    """Bytes of a ring of `megabytes`, which must be a power of two; raises BadRequest otherwise."""
     if megabytes < 1 or megabytes & (megabytes - 1) or megabytes > _LARGEST_RING_MB:
-        raise TracerError(
+        raise BadRequest(
             f"a ring of {megabytes} MiB is not possible: the kernel wants a power of two\n  try: --ring-mb 32"
         )
     return megabytes << 20

@@ -44,6 +44,7 @@ def read_rows(path: str | FilePath) -> ReadResult:
         )
     try:
         if file.suffix == ".parquet":
+            file.open("rb").close()  # Arrow's own message about a missing file is no sentence
             return _read_parquet(file)
         data = file.read_bytes()
     except OSError as error:

@@ -1,10 +1,10 @@
 """Scenes of packets on an imaginary host, as the records that the probes would send.
 
-    scene = Scene()
-    packet = Packet("10.1.0.2", "10.2.0.2", dport=80)
-    scene.task(812, "curl", C).decide(packet.key(), "send", hit(254, C0)).xmit(packet, C0)
-    scene.softirq().receive(packet, R0).decide(packet.key(iif=R0), "input", miss(255), hit(254, R1))
-    assert [story.lines for story in scene.stories()] == ...
+scene = Scene()
+packet = Packet("10.1.0.2", "10.2.0.2", dport=80)
+scene.task(812, "curl", C).decide(packet.key(), "send", hit(254, C0)).xmit(packet, C0)
+scene.softirq().receive(packet, R0).decide(packet.key(iif=R0), "input", miss(255), hit(254, R1))
+assert [story.lines for story in scene.stories()] == ...
 """
 
 from __future__ import annotations
@@ -107,11 +107,19 @@ class Packet:
     def reply(self, **changes: Any) -> Packet:
         """A packet the other way, in an sk_buff of its own."""
         ends = {"src": self.dst, "dst": self.src, "sport": self.dport, "dport": self.sport}
-        return replace(self, **{**ends, "skb": self.skb + 0x100, "ip_id": self.ip_id + 1, "sock": 0, **changes})
+        return replace(
+            self, **{**ends, "skb": self.skb + 0x100, "ip_id": self.ip_id + 1, "sock": 0, **changes}
+        )
 
     def key(self, iif: Device | None = None, **changes: Any) -> dict[str, Any]:
         """The flow key by which it is routed: in from a device, or out."""
-        key = {"saddr": self.src, "daddr": self.dst, "proto": self.proto, "sport": self.sport, "dport": self.dport}
+        key = {
+            "saddr": self.src,
+            "daddr": self.dst,
+            "proto": self.proto,
+            "sport": self.sport,
+            "dport": self.dport,
+        }
         return {**key, "mark": self.mark, "iif": iif.ifindex if iif else 1, **changes}
 
     def check_key(self, iif: Device, **changes: Any) -> dict[str, Any]:
@@ -119,7 +127,10 @@ class Packet:
         return self.key(iif, saddr=self.dst, daddr=self.src, sport=self.dport, dport=self.sport, **changes)
 
     def fields(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("proto", "sport", "dport", "ttl", "ip_id", "skb", "sock")}
+        """The packet as a record has it."""
+        own = {
+            name: getattr(self, name) for name in ("proto", "sport", "dport", "ttl", "ip_id", "skb", "sock")
+        }
         more = {"saddr": self.src, "daddr": self.dst, "mark": self.mark, "detail": self.detail}
         return {**own, **more, "ethertype": self.ethertype, "family": socket.AF_INET, "head": self.skb + 0x80}
 
@@ -139,21 +150,27 @@ class Actor:
         return self
 
     def receive(self, packet: Packet, device: Device) -> Actor:
+        """A device hands the packet to the stack."""
         return self.at("RECEIVE", packet, device)
 
     def queue(self, packet: Packet, device: Device) -> Actor:
+        """The packet enters a queueing discipline."""
         return self.at("QUEUE", packet, device)
 
     def xmit(self, packet: Packet, device: Device) -> Actor:
+        """The packet is handed to a device."""
         return self.at("XMIT", packet, device)
 
     def consume(self, packet: Packet, device: Device) -> Actor:
+        """The packet is freed as used."""
         return self.at("CONSUME", packet, device)
 
     def copy(self, packet: Packet, device: Device) -> Actor:
+        """A process reads the packet."""
         return self.at("COPY", packet, device)
 
     def drop(self, packet: Packet, device: Device, reason: int = 2, location: int = 0xF00D) -> Actor:
+        """The packet is freed as dropped."""
         return self.at("DROP", packet, device, error=reason, location=location)
 
     def decide(self, key: dict[str, Any], stack: str | None, *searches: Search, **fields: Any) -> Actor:
@@ -163,7 +180,12 @@ class Actor:
         return self
 
     def _lookup(self, search: Search) -> dict[str, Any]:
-        found = {"walked_table": search.table, "error": search.error, "family": socket.AF_INET, "flow": id(self)}
+        found = {
+            "walked_table": search.table,
+            "error": search.error,
+            "family": socket.AF_INET,
+            "flow": id(self),
+        }
         if search.device:
             kind = {"route_type": search.type, "owner_table": search.table}
             return {**found, **kind, "ifindex": search.device.ifindex, "netns": search.device.netns}
@@ -199,10 +221,12 @@ class Scene:
     seq: dict[int, int] = field(default_factory=dict)
 
     def task(self, pid: int, comm: str = "curl", netns: int = C, cpu: int = 0) -> Actor:
+        """A process in a namespace."""
         base = {"context": 0xFFFF_8881_0000_0000 + pid, "pid": pid, "comm": comm, "cpu": cpu}
         return Actor(self, base, netns)
 
     def softirq(self, cpu: int = 0) -> Actor:
+        """The softirq of a CPU."""
         return Actor(self, {"context": 1 << 63 | cpu, "context_kind": 1, "cpu": cpu})
 
     def wait(self, ns: int) -> Scene:
@@ -230,6 +254,7 @@ class Scene:
         return result
 
     def context(self, **other: Any) -> Context:
+        """What correlation is told from outside: the callers behind the stacks, and `other`."""
         callers = {index: (index + 1, classify(stack)) for index, stack in enumerate(STACKS.values())}
         return Context(callers=callers, **other)
 

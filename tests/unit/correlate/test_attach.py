@@ -5,7 +5,21 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.correlate.records import (
-    C0, ICMP, LOCAL, MS, R0, R1, S0, TCP, C, Packet, S, Scene, fails, hit, miss,
+    C0,
+    ICMP,
+    LOCAL,
+    MS,
+    R0,
+    R1,
+    S0,
+    TCP,
+    C,
+    Packet,
+    S,
+    Scene,
+    fails,
+    hit,
+    miss,
 )  # fmt: skip
 
 PACKET = Packet()
@@ -65,7 +79,9 @@ def test_input_without_a_packet_is_alone():
 def test_an_arp_request_is_not_the_packet_of_its_lookup():
     """arp_process routes the sender's address; nobody's packet."""
     scene = Scene()
-    scene.softirq().receive(PACKET.but(ethertype=0x0806), R0).decide(PACKET.key(R0), "input", hit(255, R0, LOCAL))
+    scene.softirq().receive(PACKET.but(ethertype=0x0806), R0).decide(
+        PACKET.key(R0), "input", hit(255, R0, LOCAL)
+    )
     assert owned(scene)[-1] == "alone"
 
 
@@ -122,7 +138,10 @@ def test_output_of_another_task_is_not_taken():
     two.decide(PACKET.key(), "send", hit(100, C0))
     two.xmit(PACKET.but(skb=0x9000, ip_id=8), C0)
     one.xmit(PACKET, C0)
-    assert sorted((story.lines[0], story.packet) for story in scene.stories()) == [("1 output 100 hit", 1), ("1 output 254 hit", 2)]
+    assert sorted((story.lines[0], story.packet) for story in scene.stories()) == [
+        ("1 output 100 hit", 1),
+        ("1 output 254 hit", 2),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +177,9 @@ def test_the_three_decisions_of_a_connect_belong_to_its_syn():
     scene = Scene()
     syn = PACKET.but(proto=TCP, dport=80, sock=0x77)
     task = scene.task(812)
-    task.decide(syn.key(sport=0), "connect", miss(255), hit(254, C0)).decide(syn.key(), "connect", miss(255), hit(254, C0))
+    task.decide(syn.key(sport=0), "connect", miss(255), hit(254, C0)).decide(
+        syn.key(), "connect", miss(255), hit(254, C0)
+    )
     task.decide(syn.key(flow=3), "connect", miss(255), hit(254, C0)).xmit(syn, C0)
     assert owned(scene) == [["output", "output", "output"]]
 
@@ -182,7 +203,11 @@ def test_several_waiting_packets_take_their_decisions_in_order():
     soft = scene.softirq(1)
     for packet in waiting:
         soft.xmit(packet, C0)
-    assert [line for _, (line, *_rest) in lines(scene)] == ["1 output 100 hit", "1 output 101 hit", "1 output 102 hit"]
+    assert [line for _, (line, *_rest) in lines(scene)] == [
+        "1 output 100 hit",
+        "1 output 101 hit",
+        "1 output 102 hit",
+    ]
     assert [story.packet for story in scene.stories()] == [1, 2, 3]
 
 
@@ -225,7 +250,9 @@ def test_a_ping_tells_a_raw_socket_by_protocol():
     """ICMP has no ports."""
     scene = Scene()
     reply = Packet("10.2.0.2", "10.1.0.2", proto=ICMP, sport=0, dport=0, sock=0x55)
-    scene.softirq().receive(reply, C0).decide(reply.key(C0), "input", hit(255, C0, LOCAL)).told("READY", reply.but(dport=7), C)
+    scene.softirq().receive(reply, C0).decide(reply.key(C0), "input", hit(255, C0, LOCAL)).told(
+        "READY", reply.but(dport=7), C
+    )
     assert scene.run()[0].hops.observed.tolist() == [True]
 
 
@@ -241,14 +268,18 @@ def test_nftables_asks_about_the_packet_in_hand():
     """`fib saddr` in a chain: the packet's ends, either way round, whatever the device of the key."""
     scene = Scene()
     soft = scene.softirq().receive(PACKET, R0)
-    soft.decide({**PACKET.check_key(R0), "iif": 0}, "nft", hit(254, R0)).decide(PACKET.key(R0), "input", hit(254, R1)).xmit(ROUTED, R1)
+    soft.decide({**PACKET.check_key(R0), "iif": 0}, "nft", hit(254, R0)).decide(
+        PACKET.key(R0), "input", hit(254, R1)
+    ).xmit(ROUTED, R1)
     assert owned(scene) == [["other", "input"]]
 
 
 def test_address_lookups_are_nobodys():
     """inet_addr_type asks for the kind of an address."""
     scene = Scene()
-    scene.task(1).decide({"daddr": PACKET.dst}, "address", miss(255)).decide(PACKET.key(), "send", hit(254, C0)).xmit(PACKET, C0)
+    scene.task(1).decide({"daddr": PACKET.dst}, "address", miss(255)).decide(
+        PACKET.key(), "send", hit(254, C0)
+    ).xmit(PACKET, C0)
     assert owned(scene) == ["alone", ["output"]]
 
 

@@ -11,7 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.correlate.records import (
-    C0, ICMP, KINDS, LAYOUT, LOCAL, MS, R0, R1, S0, SECOND, TCP, US, C, Packet, S, Scene, hit, miss,
+    C0,
+    ICMP,
+    KINDS,
+    LAYOUT,
+    LOCAL,
+    MS,
+    R0,
+    R1,
+    S0,
+    SECOND,
+    TCP,
+    US,
+    C,
+    Packet,
+    S,
+    Scene,
+    hit,
+    miss,
 )  # fmt: skip
 from tracer.correlate.paths import Correlator
 
@@ -63,7 +80,9 @@ def refused(scene, cpu, number):
     soft = scene.softirq(cpu)
     soft.receive(packet, R0)
     yield
-    soft.decide(packet.key(R0), "input", miss(255), hit(254, R1)).decide(packet.check_key(R0), "check", hit(254, R1))
+    soft.decide(packet.key(R0), "input", miss(255), hit(254, R1)).decide(
+        packet.check_key(R0), "check", hit(254, R1)
+    )
     yield
     soft.drop(packet, R0, reason=7)
     yield
@@ -71,7 +90,9 @@ def refused(scene, cpu, number):
 
 def connection(scene, cpu, number):
     """Three decisions of a connect, then segments on the socket's route, answered in softirq."""
-    packet = Packet(proto=TCP, sport=50000 + number, dport=80, ip_id=number, skb=0x1000 * (cpu + 1), sock=0x900 + cpu)
+    packet = Packet(
+        proto=TCP, sport=50000 + number, dport=80, ip_id=number, skb=0x1000 * (cpu + 1), sock=0x900 + cpu
+    )
     task, soft = scene.task(200 + cpu, "curl", C, cpu), scene.softirq(cpu)
     for sport in (0, packet.sport, packet.sport):
         task.decide(packet.key(sport=sport), "connect", miss(255), hit(254, C0))
@@ -92,7 +113,8 @@ def connection(scene, cpu, number):
 def waited(scene, cpu, number):
     """Two datagrams that wait for an address and leave in another context."""
     task, soft = scene.task(300 + cpu, "ping", C, cpu), scene.softirq(cpu)
-    packets = [Packet(proto=ICMP, sport=0, dport=0, ip_id=number * 4 + i, skb=0x1000 * (cpu + 1) + i) for i in range(2)]
+    echo = Packet(dst=f"10.2.1.{number}", proto=ICMP, sport=0, dport=0)
+    packets = [echo.but(ip_id=number * 4 + i, skb=0x1000 * (cpu + 1) + i) for i in range(2)]
     for packet in packets:
         task.decide(packet.key(), "send", miss(255), hit(254, C0))
         yield
@@ -122,19 +144,33 @@ def play(seed: int, size: int = 12) -> Scene:
     return scene
 
 
-def shape(batches) -> list[tuple]:
-    """Every path as plain values, independent of numbers that only count."""
-    paths = {}
+def shape(batches) -> list[list[tuple]]:
+    """Every path as plain values; packets are named by when they began, as numbers only count."""
+    paths, began = {}, {}
     for steps in batches:
+        for record, notes in zip(steps.records, steps.notes, strict=True):
+            number = int(notes["packet"])
+            began[number] = min(
+                began.get(number, np.inf), int(record["ts_ns"]) if number < 0 or record["skb"] else np.inf
+            )
         for index in range(len(steps)):
             number, row, hop = int(steps.packet[index]), steps.row[index], steps.hop[index]
             record, notes, hops = steps.records[row], steps.notes[row], steps.hops
             told = [int(record[name]) for name in SHOWN]
-            told += [int(getattr(steps, n)[index]) for n in ("event", "cached", "via", "hop_in_path", "decision", "complete", "lost")]
-            told += [int(getattr(hops, name)[hop]) for name in ("verdict", "role", "netns", "socket", "observed")]
-            told += [int(notes["purpose"]), int(notes["caller"]), int(notes["ref"]) if steps.cached[index] else 0]
-            paths.setdefault(number if number > 0 else ("none", told[1]), []).append(tuple(told))
-    return sorted(paths.items(), key=str)
+            told += [
+                int(getattr(steps, n)[index])
+                for n in ("event", "cached", "via", "hop_in_path", "decision", "complete", "lost")
+            ]
+            told += [
+                int(getattr(hops, name)[hop]) for name in ("verdict", "role", "netns", "socket", "observed")
+            ]
+            told += [
+                int(notes["purpose"]),
+                int(notes["caller"]),
+                int(notes["ref"]) if steps.cached[index] else 0,
+            ]
+            paths.setdefault(number, []).append(tuple(told))
+    return sorted([(*step[:-1], began.get(step[-1], step[-1])) for step in path] for path in paths.values())
 
 
 def fed(scene: Scene, cuts, late_ns=0, records=None):
@@ -170,6 +206,21 @@ def test_a_context_is_not_torn_by_the_cut():
     here.receive(first, R0)
     there.receive(second, R0)
     here.decide(first.key(R0), "input", hit(254, R1)).xmit(first.but(ttl=63), R1).receive(third, R0)
+    assert shape(fed(scene, [])) == shape([scene.run()[0]])
+
+
+@pytest.mark.parametrize("before", ["queue", "decide"])
+def test_what_waited_and_left_in_a_softirq_is_whole(before):
+    """A softirq sends, between packets it receives, one that a task queued or that waited for an address."""
+    scene = Scene()
+    soft, task = scene.softirq(0), scene.task(1)
+    packet = Packet(skb=0x2000, sport=9)
+    soft.receive(Packet(skb=0x1000), R0)
+    if before == "queue":
+        task.queue(packet, C0)
+    else:
+        task.decide(packet.key(), "send", hit(254, C0))
+    soft.xmit(packet, C0).receive(Packet(skb=0x3000, ip_id=77), R0)
     assert shape(fed(scene, [])) == shape([scene.run()[0]])
 
 
@@ -230,7 +281,9 @@ def test_decisions_that_no_packet_takes_do_not_pile_up():
     scene = Scene()
     task = scene.task(9, "probe", C)
     for number in range(10_000):
-        task.decide(Packet(dst=f"10.7.{number >> 8 & 255}.{number & 255}").key(), "send", miss(255), hit(254, C0))
+        task.decide(
+            Packet(dst=f"10.7.{number >> 8 & 255}.{number & 255}").key(), "send", miss(255), hit(254, C0)
+        )
     block = scene.records()
     correlator, context = Correlator(KINDS, LAYOUT.record), scene.context()
     most = 0

@@ -39,7 +39,10 @@ def test_traits_of_the_way_are_read():
     assert of_packet == {"input", "list", "check", "send", "connect", "icmp", "nft"}
 
 
-@pytest.mark.parametrize("stack", [(), ("fib_table_lookup",), ("bpf_prog_1234", "__traceiter_fib_table_lookup", "fib_table_lookup")])
+@pytest.mark.parametrize(
+    "stack",
+    [(), ("fib_table_lookup",), ("bpf_prog_1234", "__traceiter_fib_table_lookup", "fib_table_lookup")],
+)
 def test_nothing_is_said_without_frames(stack):
     """An empty stack, or one that ends in the lookup itself, names nobody."""
     assert classify(stack) is UNKNOWN_CALLER
@@ -64,7 +67,9 @@ def test_a_bpf_helper_is_a_query_of_its_program():
     assert classify(stack).purpose is Purpose.QUERY
 
 
-@pytest.mark.parametrize("helper", ["__inet_dev_addr_type", "inet_addr_type", "__ip_dev_find", "inet_dev_addr_type"])
+@pytest.mark.parametrize(
+    "helper", ["__inet_dev_addr_type", "inet_addr_type", "__ip_dev_find", "inet_dev_addr_type"]
+)
 def test_who_asks_through_a_helper_is_named(helper):
     """Address-type lookups are named after who wanted to know; alone, after themselves."""
     assert classify(("fib_table_lookup", helper, "arp_process")).name == "arp_process"

@@ -7,17 +7,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.correlate.columns import address_words, changed, codes_of, hash_rows, last_where, next_where, order_by, shifted
+from tracer.correlate.columns import (
+    address_words,
+    changed,
+    codes_of,
+    hash_rows,
+    last_where,
+    next_where,
+    order_by,
+    shifted,
+)
 
-GROUPED = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=30).map(lambda rows: sorted(rows, key=lambda r: r[0]))
+GROUPED = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=30).map(
+    lambda rows: sorted(rows, key=lambda r: r[0])
+)
 
 
 @given(GROUPED)
 def test_last_and_next_stay_in_their_group(rows):
     """As a plain loop finds them."""
     group, mark = np.array([g for g, _ in rows], int), np.array([m for _, m in rows], bool)
-    last = [max((j for j in range(i + 1) if mark[j] and group[j] == group[i]), default=-1) for i in range(len(rows))]
-    following = [min((j for j in range(i, len(rows)) if mark[j] and group[j] == group[i]), default=-1) for i in range(len(rows))]
+    last = [
+        max((j for j in range(i + 1) if mark[j] and group[j] == group[i]), default=-1)
+        for i in range(len(rows))
+    ]
+    following = [
+        min((j for j in range(i, len(rows)) if mark[j] and group[j] == group[i]), default=-1)
+        for i in range(len(rows))
+    ]
     assert last_where(mark, group).tolist() == last
     assert next_where(mark, group).tolist() == following
 
@@ -25,7 +42,9 @@ def test_last_and_next_stay_in_their_group(rows):
 @given(st.lists(st.one_of(st.integers(0, 5), st.integers(0, 2**40)), max_size=40))
 def test_order_is_stable_for_numbers_of_any_size(numbers):
     """Also above sixteen and thirty-two bits."""
-    assert order_by(np.array(numbers, np.int64)).tolist() == sorted(range(len(numbers)), key=lambda i: numbers[i])
+    assert order_by(np.array(numbers, np.int64)).tolist() == sorted(
+        range(len(numbers)), key=lambda i: numbers[i]
+    )
 
 
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=30))

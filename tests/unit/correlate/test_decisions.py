@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from tests.unit.correlate.records import (
-    C0, KINDS, R0, R1, C, Packet, R, Scene, fails, hit, miss,
+    C0,
+    KINDS,
+    R0,
+    R1,
+    C,
+    Packet,
+    R,
+    Scene,
+    fails,
+    hit,
+    miss,
 )  # fmt: skip
 from tracer.correlate.callers import Purpose
 from tracer.correlate.decisions import decide, fill_netns
@@ -73,7 +83,9 @@ def test_a_hit_that_may_be_suppressed_does_not_end_the_walk():
 def test_another_key_is_another_decision(change):
     """Any part of the key, and its place in memory, tells decisions apart."""
     scene = Scene()
-    scene.task(1).decide(PACKET.key(), "send", miss(255)).decide({**PACKET.key(), **change}, "send", hit(254, C0))
+    scene.task(1).decide(PACKET.key(), "send", miss(255)).decide(
+        {**PACKET.key(), **change}, "send", hit(254, C0)
+    )
     assert numbers(scene) == [1, 2]
 
 
@@ -98,7 +110,9 @@ def test_contexts_do_not_mix():
 def test_first_and_last_mark_the_ends():
     """Each decision has one of each; other rows have none."""
     scene = Scene()
-    scene.task(1).decide(PACKET.key(), "send", miss(255), hit(254, C0)).xmit(PACKET, C0).decide(PACKET.key(), "send", miss(255))
+    scene.task(1).decide(PACKET.key(), "send", miss(255), hit(254, C0)).xmit(PACKET, C0).decide(
+        PACKET.key(), "send", miss(255)
+    )
     records = scene.records()
     found = decide(records, np.zeros(4, int), KINDS, {}, np.zeros(0, np.uint64))
     assert found.first.tolist() == [True, False, False, True]
@@ -133,7 +147,9 @@ def test_a_trial_of_an_icmp_error_is_no_output_decision():
     """icmp_route_lookup first tries the way back with FLOWI_FLAG_ANYSRC; that is no packet's decision."""
     scene = Scene()
     soft = scene.softirq()
-    soft.decide(PACKET.key(), "icmp", hit(254, R1), flow_flags=1).decide(PACKET.key(flow=9), "icmp", hit(254, R1))
+    soft.decide(PACKET.key(), "icmp", hit(254, R1), flow_flags=1).decide(
+        PACKET.key(flow=9), "icmp", hit(254, R1)
+    )
     assert decisions(scene)[1] == ["other", "output"]
 
 
@@ -187,5 +203,7 @@ def test_a_failed_walk_of_a_task_gets_the_namespace_of_the_task():
 def filled(scene):
     records = scene.records()
     group = np.zeros(len(records), int)
-    fill_netns(records, group, decide(records, group, KINDS, scene.context().callers, np.zeros(0, np.uint64)), KINDS)
+    fill_netns(
+        records, group, decide(records, group, KINDS, scene.context().callers, np.zeros(0, np.uint64)), KINDS
+    )
     return records["netns"].tolist()

@@ -5,7 +5,22 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.correlate.records import (
-    BRIDGE, C0, KINDS, LAYOUT, LO, MS, R0, R1, R2, S0, SECOND, TCP, Packet, S, Scene, stories,
+    BRIDGE,
+    C0,
+    KINDS,
+    LAYOUT,
+    LO,
+    MS,
+    R0,
+    R1,
+    R2,
+    S0,
+    SECOND,
+    TCP,
+    Packet,
+    S,
+    Scene,
+    stories,
 )  # fmt: skip
 from tracer.correlate.paths import Correlator
 
@@ -55,7 +70,9 @@ def test_an_address_reused_after_delivery_is_another_packet():
     assert packets(scene) == [["receive", "copy"], ["receive"]]
 
 
-@pytest.mark.parametrize("change", [{"ip_id": 8}, {"sport": 8}, {"dport": 8}, {"src": "10.1.0.9"}, {"dst": "10.2.0.9"}, {"ttl": 7}])
+@pytest.mark.parametrize(
+    "change", [{"ip_id": 8}, {"sport": 8}, {"dport": 8}, {"src": "10.1.0.9"}, {"dst": "10.2.0.9"}, {"ttl": 7}]
+)
 def test_an_address_reused_before_any_end_is_another_packet(change):
     """What came in cannot come in again at the same device, and another flow is another packet."""
     scene = Scene()
@@ -172,7 +189,9 @@ def test_two_forwarders_in_a_row_take_one_each():
     """TTL 64, 63, 62 on the way through two routers."""
     scene = Scene()
     soft = scene.softirq()
-    soft.receive(PACKET, R0).xmit(PACKET.but(ttl=63), R1).receive(PACKET.but(ttl=63), S0).xmit(PACKET.but(ttl=62), S0)
+    soft.receive(PACKET, R0).xmit(PACKET.but(ttl=63), R1).receive(PACKET.but(ttl=63), S0).xmit(
+        PACKET.but(ttl=62), S0
+    )
     assert packets(scene) == [["receive", "xmit", "receive", "xmit"]]
 
 
