@@ -1,0 +1,100 @@
+"""Every packet of every lab, traced: its path is the one the lab says, hop by hop, and none is missing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.live.lab_runs import is_of, is_reply, problems, run
+from tracer.lab.catalog import labs
+
+LABS = list(labs())
+# Mistakes of the tool that are known, each to be mended: (reason, whether it always shows).
+KNOWN = {
+    "multipath": ("the first nexthop is shown instead of the one taken", True),
+    "server: connection": ("the last ACK of a connection is shown as dropped", False),
+}
+
+
+def step_case(name, step):
+    case = f"{name}: {step.label}"
+    known = [mistake for start, mistake in KNOWN.items() if case.startswith(start)]
+    marks = [pytest.mark.xfail(reason=reason, strict=always) for reason, always in known]
+    return pytest.param(name, step.label, id=case, marks=marks)
+
+
+STEPS = [step_case(name, step) for name, lab in labs().items() for step in lab.steps if step.flow]
+
+
+def matches(path, alternatives):
+    """Number of the alternative that a path is; fails with all differences if it is none."""
+    found = [problems(path, expected) for expected in alternatives]
+    if [] in found:
+        return found.index([])
+    told = "\n".join(f"  not {index}: {'; '.join(items)}" for index, items in enumerate(found))
+    pytest.fail(f"{path.text()}\n{told}")
+    return None
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_each_path_of_a_lab_is_whole(name):
+    """Nothing is lost, every path is complete, and the traffic itself did what the lab says."""
+    done = run(name)
+    assert done.captured.code == 0
+    assert re.search(r"^seen \d+ packets, 0 lost$", done.captured.told, re.MULTILINE)
+    assert [path.text() for path in done.captured.paths if not path.complete] == []
+    assert (done.captured.frame["lost"] == 0).all()
+    assert [end for end in done.ends if not end[2]] == []
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_each_path_of_a_lab_belongs_to_its_traffic(name):
+    """No path is there that no step's packets or their answers explain."""
+    done = run(name)
+    strays = []
+    for path in done.captured.paths:
+        step = done.step_of(path)
+        igmp = path.first["proto"] == "igmp"  # membership reports are repeated by a timer of the kernel
+        if not igmp and not (step and (is_of(step, path) or is_reply(step, path))):
+            strays.append(path.text())
+    assert strays == []
+
+
+@pytest.mark.parametrize(("name", "label"), STEPS)
+def test_packets_of_a_step_take_the_expected_path(name, label):
+    """As many packets as were sent, and as many answers: each in these namespaces, by this rule and route."""
+    done = run(name)
+    (step,) = [step for step in done.lab.steps if step.label == label]
+    mine = [path for path in done.captured.paths if done.step_of(path) is step]
+    there = [path for path in mine if is_of(step, path)]
+    back = [path for path in mine if is_reply(step, path) and path not in there]
+    expect = step.expect
+    if step.flow.proto == "icmp" and step.flow.dst.startswith("127."):
+        there, back = there[: step.packets], there[step.packets :]  # both directions look the same
+    kinds = [matches(path, [*expect.paths, *expect.copies]) for path in there]
+    sent = [path for path, kind in zip(there, kinds, strict=True) if kind < len(expect.paths)]
+    if step.packets is None:
+        assert len(sent) >= 4
+        assert len(back) >= 3
+    else:
+        assert len(sent) == step.packets
+        assert len(there) == step.packets * (1 + len(expect.copies))
+        assert len(back) == (step.packets if expect.replies else 0)
+    assert set(range(len(expect.paths))) <= set(kinds)
+    for path in back:
+        matches(path, expect.replies)
+    for paths, alternatives in ((sent, expect.paths), (back, expect.replies)):
+        check_cached(paths, alternatives)
+
+
+def check_cached(paths, alternatives):
+    """Where the lab says so, most packets name the decision that an earlier one made, and it was one."""
+    for number, hop in enumerate(alternatives[0] if alternatives else ()):
+        decisions = [path.hops[number].routing for path in paths]
+        without = [decision for decision in decisions if decision is None or decision.cached]
+        if hop.out_dev == "lo" or hop.rule is None:
+            continue
+        assert bool(without) is hop.cached, f"{hop.netns}: {len(without)} of {len(paths)} without a lookup"
+        for decision in without:
+            assert decision.row["reason"].startswith(("cached: decided by #", "cached: decided before"))
