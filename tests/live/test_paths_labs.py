@@ -10,21 +10,12 @@ from tests.live.lab_runs import is_of, is_reply, problems, run
 from tracer.lab.catalog import labs
 
 LABS = list(labs())
-# Mistakes of the tool that are known, each to be mended: (reason, whether it always shows).
-KNOWN = {
-    "multipath": ("the first nexthop is shown instead of the one taken", True),
-    "server: connection": ("the last ACK of a connection is shown as dropped", False),
-}
-
-
-def step_case(name, step):
-    case = f"{name}: {step.label}"
-    known = [mistake for start, mistake in KNOWN.items() if case.startswith(start)]
-    marks = [pytest.mark.xfail(reason=reason, strict=always) for reason, always in known]
-    return pytest.param(name, step.label, id=case, marks=marks)
-
-
-STEPS = [step_case(name, step) for name, lab in labs().items() for step in lab.steps if step.flow]
+STEPS = [
+    pytest.param(name, step.label, id=f"{name}: {step.label}")
+    for name, lab in labs().items()
+    for step in lab.steps
+    if step.flow
+]
 
 
 def matches(path, alternatives):
@@ -95,6 +86,8 @@ def check_cached(paths, alternatives):
         without = [decision for decision in decisions if decision is None or decision.cached]
         if hop.out_dev == "lo" or hop.rule is None:
             continue
-        assert bool(without) is hop.cached, f"{hop.netns}: {len(without)} of {len(paths)} without a lookup"
+        # TCP remembers the route of what it gets when it has processed it: of four segments maybe none is spared.
+        if paths[0].first["proto"] != "tcp" or without:
+            assert bool(without) is hop.cached, f"{hop.netns}: {len(without)} of {len(paths)} spared"
         for decision in without:
             assert decision.row["reason"].startswith(("cached: decided by #", "cached: decided before"))
