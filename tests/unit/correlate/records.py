@@ -230,6 +230,7 @@ class Scene:
         return Actor(self, {"context": 1 << 63 | cpu, "context_kind": 1, "cpu": cpu})
 
     def wait(self, ns: int) -> Scene:
+        """Nothing happens for a while."""
         self.now_ns += ns
         return self
 
@@ -239,6 +240,7 @@ class Scene:
         return self
 
     def add(self, kind: str, fields: dict[str, Any]) -> None:
+        """One record: its fields by name, addresses and the stack in words."""
         self.now_ns += US
         cpu = fields["cpu"]
         self.seq[cpu] = self.seq.get(cpu, 0) + 1
