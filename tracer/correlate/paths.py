@@ -119,6 +119,8 @@ class Correlator:
 
         An episode (a packet received with all that follows; a walk with the packet it sends) is settled whole or
         waits whole, and none is settled that began after one that waits: what a packet met first is settled first.
+        Rows about another packet than the one received (a queue is flushed, a timer fires) need no context: they go
+        by their own time.
         """
         if not len(batch):
             return np.zeros(0, bool)
@@ -130,7 +132,7 @@ class Correlator:
         fresh = ts_ns[last] > horizon_ns - self._patience.settle_ns
         cut = ts_ns[last][fresh].min(initial=np.iinfo(np.int64).max)
         result: Array = ts_ns[start] >= cut
-        return result
+        return result | (_of_other_packets(batch, group, self.kinds) & (ts_ns >= cut))
 
     def _settle(self, batch: Array, group: Array, context: Context) -> None:
         decisions = decide(batch, group, self.kinds, context.callers, context.suppressing)
@@ -217,7 +219,7 @@ class Correlator:
             fits = free & (connects | (int(notes["packet"][row]) not in decided))
             fits &= decision_of_packet(candidates, packet)
             fits &= (candidates["ts_ns"] < packet["ts_ns"]) & (candidates["netns"] == packet["netns"])
-            chosen = np.flatnonzero(fits)
+            chosen = _of_one_sender(candidates, np.flatnonzero(fits), batch[row])
             # Decisions of a connection all belong to its first packet; those of single sends to one packet each.
             single = np.flatnonzero(~connects[chosen])
             if len(single):
@@ -327,6 +329,29 @@ def _episode_starts(batch: Array, group: Array, kinds: Kinds) -> Array:
     starts = np.where(receiving, receive & (before != kinds.RECEIVE), ~walk_goes_on & ~sent)
     result: Array = starts | edge | pause
     return result
+
+
+def _of_other_packets(batch: Array, group: Array, kinds: Kinds) -> Array:
+    """Rows that send or end a packet other than the one being received, and follow no lookup."""
+    kind = batch["kind"]
+    enclosing = last_where(kind == kinds.RECEIVE, group)
+    moves = (batch["skb"] != 0) & (kind != kinds.RECEIVE) & (shifted(kind) != kinds.LOOKUP)
+    other = np.zeros(len(batch), bool)
+    for name in ("skb", "proto", "ip_id"):  # the address alone may be that of a freed one, used again
+        other |= batch[name] != batch[name][enclosing]
+    result: Array = moves & (enclosing >= 0) & other
+    return result
+
+
+def _of_one_sender(candidates: Array, chosen: Array, packet: Array) -> Array:
+    """Leave out decisions without a port yet (the first of a connect) that another task made for its own packet."""
+    exact = candidates["sport"][chosen] == packet["sport"]
+    senders = candidates["context"][chosen[exact]]
+    if packet["context_kind"] == 0:
+        senders = np.append(senders, packet["context"])
+    if not len(senders):
+        return chosen
+    return chosen[exact | np.isin(candidates["context"][chosen], senders)]
 
 
 def _open_outputs(notes: Array) -> Array:
