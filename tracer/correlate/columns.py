@@ -13,6 +13,26 @@ Array = np.ndarray[Any, Any]
 _RADIX_BITS = 16
 
 
+def take_rows(records: Array, rows: Array) -> Array:
+    """The records at these indexes, or where this mask is true.
+
+    numpy moves structured rows field by field, ten times slower than as the bytes they are.
+    """
+    if rows.dtype == bool:
+        rows = np.flatnonzero(rows)
+    raw = np.ascontiguousarray(records).view(f"V{records.dtype.itemsize}")
+    return raw[rows].view(records.dtype)
+
+
+def join_rows(*parts: Array) -> Array:
+    """Records of one dtype after one another."""
+    full = [part for part in parts if len(part)] or [parts[0]]
+    if len(full) == 1:
+        return full[0]
+    kind = full[0].dtype
+    return np.concatenate([np.ascontiguousarray(part).view(f"V{kind.itemsize}") for part in full]).view(kind)
+
+
 def codes_of(keys: Array) -> tuple[Array, Array]:
     """Number the distinct keys in order of appearance: (code of each row, distinct keys)."""
     encoded = to_arrow(keys).dictionary_encode()

@@ -9,12 +9,23 @@ import numpy as np
 
 from tracer.correlate.attach import Scene, attach
 from tracer.correlate.callers import Purpose
-from tracer.correlate.columns import Array, address_words, codes_of, last_where, order_by, shifted
+from tracer.correlate.columns import (
+    Array,
+    address_words,
+    codes_of,
+    join_rows,
+    last_where,
+    order_by,
+    shifted,
+    take_rows,
+)
 from tracer.correlate.decisions import decide, fill_netns
+from tracer.correlate.episodes import unsettled
 from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, Sockets, flow_keys
 from tracer.correlate.hops import build_steps
 from tracer.correlate.lost import Gaps
-from tracer.correlate.packets import decision_of_packet, goes_on
+from tracer.correlate.packets import goes_on
+from tracer.correlate.pending import take_pending
 from tracer.correlate.verdicts import Steps, Via
 
 if TYPE_CHECKING:
@@ -41,10 +52,6 @@ _NOTES = np.dtype(
 
 _MANY_HELD = 300_000
 """Records held back beyond which decisions without a packet no longer wait for one: memory stays flat."""
-
-
-_PAUSE_NS = 1_000_000
-"""Rows of one context further apart than this are not of one episode, in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,40 +106,24 @@ class Correlator:
             told = (records["kind"] == self.kinds.OWNER) | (records["kind"] == self.kinds.STATE)
             if told.any():
                 self.sockets.learn(records[told])
-        batch = np.concatenate((self._tail, records)) if len(self._tail) else records
-        batch = batch[np.argsort(batch["ts_ns"], kind="stable")]
-        used = (batch["kind"] < self.kinds.STATE) | (batch["kind"] == self.kinds.READY)
-        batch = batch if used.all() else batch[used]
-        codes, _ = codes_of(batch["context"])
+        batch = join_rows(self._tail, records.astype(self._tail.dtype, copy=False))
+        rows = np.argsort(batch["ts_ns"], kind="stable")
+        kind = batch["kind"][rows]
+        rows = rows[(kind < self.kinds.STATE) | (kind == self.kinds.READY)]
+        codes, _ = codes_of(batch["context"][rows])
         order = order_by(codes)
-        batch, group = batch[order], codes[order]
-        wait = np.zeros(len(batch), bool) if final else self._unsettled(batch, group, horizon_ns)
-        self._tail = batch[wait]
+        batch, group = take_rows(batch, rows[order]), codes[order]
+        wait = (
+            np.zeros(len(batch), bool)
+            if final
+            else unsettled(batch, group, self.kinds, horizon_ns - self._patience.settle_ns)
+        )
+        self._tail = take_rows(batch, wait)
         if wait.any():
-            batch, group = batch[~wait], group[~wait]
+            batch, group = take_rows(batch, ~wait), group[~wait]
         if len(batch):
             self._settle(batch, group, context)
         return self._finish(horizon_ns, context, final=final)
-
-    def _unsettled(self, batch: Array, group: Array, horizon_ns: int) -> Array:
-        """Rows of episodes that may go on in the next batch.
-
-        An episode (a packet received with all that follows; a walk with the packet it sends) is settled whole or
-        waits whole, and none is settled that began after one that waits: what a packet met first is settled first.
-        Rows about another packet than the one received (a queue is flushed, a timer fires) need no context: they go
-        by their own time.
-        """
-        if not len(batch):
-            return np.zeros(0, bool)
-        ts_ns = batch["ts_ns"].astype(np.int64)
-        start = last_where(_episode_starts(batch, group, self.kinds), group)
-        ends = np.ones(len(group), bool)
-        ends[:-1] = group[1:] != group[:-1]
-        last = start[ends]
-        fresh = ts_ns[last] > horizon_ns - self._patience.settle_ns
-        cut = ts_ns[last][fresh].min(initial=np.iinfo(np.int64).max)
-        result: Array = ts_ns[start] >= cut
-        return result | (_of_other_packets(batch, group, self.kinds) & (ts_ns >= cut))
 
     def _settle(self, batch: Array, group: Array, context: Context) -> None:
         decisions = decide(batch, group, self.kinds, context.callers, context.suppressing)
@@ -147,26 +138,26 @@ class Correlator:
         self._decisions += int(decisions.number.max(initial=0))
         alone = (decisions.number > 0) & (notes["packet"] == 0)
         notes["packet"][alone] = -notes["decision"][alone]
-        self._take_pending(batch, notes)
+        take_pending(batch, notes, self._held, self._notes)
         self._name_cached(batch, group, notes)
         self._drop_false_origins(batch, notes, context)
         keep = notes["packet"] != 0
-        order = np.argsort(batch["ts_ns"][keep], kind="stable")
-        self._held = np.concatenate((self._held, batch[keep][order]))
-        self._notes = np.concatenate((self._notes, notes[keep][order]))
+        rows = np.flatnonzero(keep)
+        rows = rows[np.argsort(batch["ts_ns"][rows], kind="stable")]
+        self._held = join_rows(self._held, take_rows(batch, rows))
+        self._notes = join_rows(self._notes, take_rows(notes, rows))
 
     def _packets(self, batch: Array) -> tuple[Array, Array]:
         """The packet of each sk_buff row, and which rows are the first of a packet made here."""
         kinds = self.kinds
         rows = np.flatnonzero((batch["skb"] != 0) & (batch["family"] != 0))
         old = self._last_of_open_packets()
-        joined = np.concatenate((self._held[old], batch[rows]))
-        codes, _ = codes_of(joined["skb"])
+        codes, _ = codes_of(np.concatenate((self._held["skb"][old], batch["skb"][rows])))
         by_time = np.concatenate(
             (np.arange(len(old)), len(old) + np.argsort(batch["ts_ns"][rows], kind="stable"))
         )
         order = by_time[order_by(codes[by_time])]
-        line = joined[order]
+        line = take_rows(join_rows(take_rows(self._held, old), take_rows(batch, rows)), order)
         new = ~goes_on(line, kinds)
         ends = (line["kind"] == kinds.DROP) | (line["kind"] == kinds.CONSUME) | (line["kind"] == kinds.COPY)
         is_old = order < len(old)
@@ -192,43 +183,6 @@ class Correlator:
         packet = self._notes["packet"][rows]
         _, back = np.unique(packet[::-1], return_index=True)
         return rows[len(rows) - 1 - back] if len(rows) else rows
-
-    def _take_pending(self, batch: Array, notes: Array) -> None:
-        """Tie packets that waited (for address resolution) to the decisions with their flow that none has taken.
-
-        They leave in another context than they were routed in.
-        """
-        open_here = np.flatnonzero(_open_outputs(notes))
-        open_before = np.flatnonzero(_open_outputs(self._notes))
-        if not len(open_here) + len(open_before):
-            return
-        decided = set(notes["packet"][(notes["purpose"] == Purpose.OUTPUT) & (notes["packet"] > 0)].tolist())
-        waiting = np.flatnonzero(notes["origin"])
-        candidates = np.concatenate((self._held[open_before], batch[open_here]))
-        by_time = np.argsort(candidates["ts_ns"], kind="stable")
-        candidates = candidates[by_time]
-        connects = np.concatenate((self._notes["connects"][open_before], notes["connects"][open_here]))[
-            by_time
-        ]
-        numbers = np.concatenate((self._notes["decision"][open_before], notes["decision"][open_here]))[
-            by_time
-        ]
-        free = candidates["error"] == 0
-        for row in waiting[np.argsort(batch["ts_ns"][waiting], kind="stable")].tolist():
-            packet = batch[row : row + 1]
-            fits = free & (connects | (int(notes["packet"][row]) not in decided))
-            fits &= decision_of_packet(candidates, packet)
-            fits &= (candidates["ts_ns"] < packet["ts_ns"]) & (candidates["netns"] == packet["netns"])
-            chosen = _of_one_sender(candidates, np.flatnonzero(fits), batch[row])
-            # Decisions of a connection all belong to its first packet; those of single sends to one packet each.
-            single = np.flatnonzero(~connects[chosen])
-            if len(single):
-                chosen = chosen[: single[0] + 1]
-            free[chosen] = False
-            for kept in (notes, self._notes):
-                kept["packet"][np.isin(kept["decision"], numbers[chosen]) & (kept["decision"] > 0)] = notes[
-                    "packet"
-                ][row]
 
     def _name_cached(self, batch: Array, group: Array, notes: Array) -> None:
         """Why a packet needed no lookup, and which packet's decision it used."""
@@ -291,8 +245,8 @@ class Correlator:
         done = (quiet > patient) | final
         chosen = done[codes]
         rows = order[chosen[order]]
-        steps = build_steps(self._held[rows], self._notes[rows], self, context)
-        self._held, self._notes = self._held[~chosen], self._notes[~chosen]
+        steps = build_steps(take_rows(self._held, rows), take_rows(self._notes, rows), self, context)
+        self._held, self._notes = take_rows(self._held, ~chosen), take_rows(self._notes, ~chosen)
         return steps
 
     def _waits(self, codes: Array, count: int) -> Array:
@@ -309,55 +263,6 @@ class Correlator:
         gone[codes[leaves]] = rows[leaves]
         result: Array = routed > gone
         return result
-
-
-def _episode_starts(batch: Array, group: Array, kinds: Kinds) -> Array:
-    """Rows that begin an episode of their context: see `Correlator._unsettled`."""
-    kind, before = batch["kind"], shifted(batch["kind"])
-    edge = np.ones(len(group), bool)
-    edge[1:] = group[1:] != group[:-1]
-    pause = batch["ts_ns"] - shifted(batch["ts_ns"]) > _PAUSE_NS
-    receive = kind == kinds.RECEIVE
-    receiving = last_where(receive, group)
-    receiving = (receiving >= 0) & (receiving >= last_where(pause, group))
-    walk_goes_on = (
-        (kind == kinds.LOOKUP) & (before == kinds.LOOKUP) & (batch["flow"] == shifted(batch["flow"]))
-    )
-    walk_goes_on &= shifted(batch["error"]) != 0
-    leaves = (kind == kinds.XMIT) | (kind == kinds.QUEUE) | (kind == kinds.DROP)
-    sent = leaves & (before == kinds.LOOKUP)
-    starts = np.where(receiving, receive & (before != kinds.RECEIVE), ~walk_goes_on & ~sent)
-    result: Array = starts | edge | pause
-    return result
-
-
-def _of_other_packets(batch: Array, group: Array, kinds: Kinds) -> Array:
-    """Rows that send or end a packet other than the one being received, and follow no lookup."""
-    kind = batch["kind"]
-    enclosing = last_where(kind == kinds.RECEIVE, group)
-    moves = (batch["skb"] != 0) & (kind != kinds.RECEIVE) & (shifted(kind) != kinds.LOOKUP)
-    other = np.zeros(len(batch), bool)
-    for name in ("skb", "proto", "ip_id"):  # the address alone may be that of a freed one, used again
-        other |= batch[name] != batch[name][enclosing]
-    result: Array = moves & (enclosing >= 0) & other
-    return result
-
-
-def _of_one_sender(candidates: Array, chosen: Array, packet: Array) -> Array:
-    """Leave out decisions without a port yet (the first of a connect) that another task made for its own packet."""
-    exact = candidates["sport"][chosen] == packet["sport"]
-    senders = candidates["context"][chosen[exact]]
-    if packet["context_kind"] == 0:
-        senders = np.append(senders, packet["context"])
-    if not len(senders):
-        return chosen
-    return chosen[exact | np.isin(candidates["context"][chosen], senders)]
-
-
-def _open_outputs(notes: Array) -> Array:
-    """Last lookups of output decisions that no packet has taken."""
-    result: Array = (notes["packet"] < 0) & (notes["purpose"] == Purpose.OUTPUT) & notes["last"]
-    return result
 
 
 def _packet_and_netns(packet: Array, netns: Array, purpose: Purpose) -> Array:

@@ -1,0 +1,70 @@
+"""Where one batch of records can be cut from the next without tearing apart what belongs together.
+
+An episode of a context is a packet received with all that follows, or a walk through the tables with what it sends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracer.correlate.columns import Array, last_where, shifted
+
+if TYPE_CHECKING:
+    from tracer.correlate.kinds import Kinds
+
+_PAUSE_NS = 1_000_000
+"""Rows of one context further apart than this are not of one episode, in nanoseconds."""
+
+
+def unsettled(batch: Array, group: Array, kinds: Kinds, fresh_ns: int) -> Array:
+    """Rows of episodes that may go on in the next batch; those that began before `fresh_ns` do not.
+
+    `batch` is sorted by context (`group`), then time. An episode is settled whole or waits whole, and none is settled
+    that began after one that waits: what a packet met first is settled first. Rows about another packet than the one
+    received (a queue is flushed, a timer fires) need no context: they go by their own time.
+    """
+    if not len(batch):
+        return np.zeros(0, bool)
+    ts_ns = batch["ts_ns"].astype(np.int64)
+    start = last_where(_starts(batch, group, kinds), group)
+    ends = np.ones(len(group), bool)
+    ends[:-1] = group[1:] != group[:-1]
+    last = start[ends]
+    fresh = ts_ns[last] > fresh_ns
+    cut = ts_ns[last][fresh].min(initial=np.iinfo(np.int64).max)
+    result: Array = (ts_ns[start] >= cut) | (_of_other_packets(batch, group, kinds) & (ts_ns >= cut))
+    return result
+
+
+def _starts(batch: Array, group: Array, kinds: Kinds) -> Array:
+    """Rows that begin an episode of their context: see `unsettled`."""
+    kind, before = batch["kind"], shifted(batch["kind"])
+    edge = np.ones(len(group), bool)
+    edge[1:] = group[1:] != group[:-1]
+    pause = batch["ts_ns"] - shifted(batch["ts_ns"]) > _PAUSE_NS
+    receive = kind == kinds.RECEIVE
+    receiving = last_where(receive, group)
+    receiving = (receiving >= 0) & (receiving >= last_where(pause, group))
+    walk_goes_on = (
+        (kind == kinds.LOOKUP) & (before == kinds.LOOKUP) & (batch["flow"] == shifted(batch["flow"]))
+    )
+    walk_goes_on &= shifted(batch["error"]) != 0
+    leaves = (kind == kinds.XMIT) | (kind == kinds.QUEUE) | (kind == kinds.DROP)
+    sent = leaves & (before == kinds.LOOKUP)
+    starts = np.where(receiving, receive & (before != kinds.RECEIVE), ~walk_goes_on & ~sent)
+    result: Array = starts | edge | pause
+    return result
+
+
+def _of_other_packets(batch: Array, group: Array, kinds: Kinds) -> Array:
+    """Rows that send or end a packet other than the one being received, and follow no lookup."""
+    kind = batch["kind"]
+    enclosing = last_where(kind == kinds.RECEIVE, group)
+    moves = (batch["skb"] != 0) & (kind != kinds.RECEIVE) & (shifted(kind) != kinds.LOOKUP)
+    other = np.zeros(len(batch), bool)
+    for name in ("skb", "proto", "ip_id"):  # the address alone may be that of a freed one, used again
+        other |= batch[name] != batch[name][enclosing]
+    result: Array = moves & (enclosing >= 0) & other
+    return result
