@@ -10,6 +10,7 @@ import pytest
 from tests.unit.correlate.records import (
     C0,
     KINDS,
+    MS,
     R0,
     R1,
     C,
@@ -207,3 +208,12 @@ def filled(scene):
         records, group, decide(records, group, KINDS, scene.context().callers, np.zeros(0, np.uint64)), KINDS
     )
     return records["netns"].tolist()
+
+
+def test_a_packet_received_long_ago_gives_no_namespace():
+    """A timer's lookup in the same softirq is not about it: unknown stays unknown."""
+    scene = Scene()
+    soft = scene.softirq().receive(PACKET, R0).xmit(PACKET.but(ttl=63), R1)
+    scene.wait(200 * MS)
+    soft.decide(PACKET.reply().key(), "icmp", miss(254))
+    assert filled(scene)[-1] == 0
