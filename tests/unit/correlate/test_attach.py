@@ -149,7 +149,8 @@ def test_output_of_another_task_is_not_taken():
     [
         ({}, True), ({"saddr": "0.0.0.0"}, True), ({"proto": 0}, True), ({"sport": 0, "dport": 0}, True),
         ({"daddr": "10.2.0.9"}, True), ({"saddr": "10.1.0.9"}, True), ({"dport": 54}, True),
-        ({"daddr": "10.2.0.9", "saddr": "0.0.0.0"}, False), ({"proto": TCP}, False), ({"dport": 54, "saddr": "10.1.0.9"}, False),
+        ({"daddr": "10.2.0.9", "saddr": "0.0.0.0"}, False), ({"proto": TCP}, False),
+        ({"dport": 54, "saddr": "10.1.0.9"}, False),
         ({"sport": 40001}, False), ({"daddr": "10.2.0.9", "sport": 0}, False),
     ],
 )  # fmt: skip
