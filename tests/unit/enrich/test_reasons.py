@@ -151,7 +151,11 @@ def test_the_ttl_runs_out_only_where_packets_are_forwarded():
 )  # fmt: skip
 def test_a_multicast_that_nobody_joined_is_named(dst, member):
     """By its group and device; only a group is one."""
-    words = "no member of the multicast group " + dst + " on r0 (SKB_DROP_REASON_NOT_SPECIFIED in ip_rcv_finish_core)"
+    words = (
+        "no member of the multicast group "
+        + dst
+        + " on r0 (SKB_DROP_REASON_NOT_SPECIFIED in ip_rcv_finish_core)"
+    )
     assert (dropped("NOT_SPECIFIED", "ip_rcv_finish_core", dst=dst) == words) is member
 
 
@@ -162,7 +166,9 @@ def test_no_socket_without_a_port_says_the_protocol():
 
 def test_the_senders_own_copy_is_no_loss():
     """A broadcast comes back to its sender."""
-    assert dropped("NOT_SPECIFIED", "udp_rcv", copied="1").startswith("nobody here takes the sender's own copy (")
+    assert dropped("NOT_SPECIFIED", "udp_rcv", copied="1").startswith(
+        "nobody here takes the sender's own copy ("
+    )
 
 
 def test_what_is_not_known_is_a_question_mark_or_left_out():
@@ -177,7 +183,10 @@ def test_what_is_not_known_is_a_question_mark_or_left_out():
     [
         (explained(result="no route"), "no route to 10.2.0.2"),
         (explained(result="blackhole", extra=BLACKHOLE_RULE), "rule 50 (from all blackhole) says blackhole"),
-        (explained(result="unreachable", prefix="10.2.0.0/24"), "unreachable route 10.2.0.0/24 (rule 100, table 100)"),
+        (
+            explained(result="unreachable", prefix="10.2.0.0/24"),
+            "unreachable route 10.2.0.0/24 (rule 100, table 100)",
+        ),
         (explained(result="prohibit"), "prohibit route (rule 100, table 100)"),
     ],
 )
@@ -212,8 +221,18 @@ def test_a_source_check_says_its_mode_what_it_found_and_how_it_ended(result, dev
         (Via.EARLY_DEMUX, 3, Purpose.INPUT, "cached: decided by #3 (early demux)"),
         (Via.EARLY_DEMUX, BEFORE_THE_TRACE, Purpose.INPUT, "cached: decided before the trace"),
         (Via.HINT, 3, Purpose.INPUT, "cached: decided by #3 (route hint of the packet before)"),
-        (Via.LOOPBACK, 3, Purpose.INPUT, "no lookup: the loopback device keeps the route of the output decision"),
-        (Via.GROUP_ADDRESS, 3, Purpose.INPUT, "no lookup: broadcast and multicast input is decided without one"),
+        (
+            Via.LOOPBACK,
+            3,
+            Purpose.INPUT,
+            "no lookup: the loopback device keeps the route of the output decision",
+        ),
+        (
+            Via.GROUP_ADDRESS,
+            3,
+            Purpose.INPUT,
+            "no lookup: broadcast and multicast input is decided without one",
+        ),
     ],
 )
 def test_each_way_without_a_lookup_has_its_name(via, ref, purpose, words):
@@ -230,8 +249,8 @@ def test_every_way_has_words():
 
 def test_reasons_of_source_checks_are_the_kernels():
     """As BTF spells them."""
-    assert CHECK_REASONS == {
+    assert {
         "SKB_DROP_REASON_IP_RPFILTER",
         "SKB_DROP_REASON_IP_LOCAL_SOURCE",
         "SKB_DROP_REASON_IP_INVALID_SOURCE",
-    }
+    } == CHECK_REASONS
