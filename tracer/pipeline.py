@@ -125,6 +125,10 @@ class Processing:
             for output in self.outputs:
                 output.write(rows)
 
+    def finish(self, horizon_ns: int) -> None:
+        """Write the paths that are still open, as they are."""
+        self.feed(np.zeros(0, self.layout.record), horizon_ns, final=True)
+
     def _learn_locations(self, records: Array) -> None:
         """Tell apart what is freed as dropped but was not.
 

@@ -63,7 +63,7 @@ def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
                 records = np.frombuffer(frame.payload, dtype=layout.record)
                 horizon_ns = max(horizon_ns, int(records["ts_ns"].max(initial=0)))
                 processing.feed(records, horizon_ns)
-        processing.feed(np.zeros(0, layout.record), horizon_ns, final=True)
+        processing.finish(horizon_ns)
         return processing.counts.rows
 
 

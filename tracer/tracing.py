@@ -19,19 +19,19 @@ from tracer.errors import BadRequest, Exit, TracerError
 from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, open_output, output_format
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tracer.enrich.follower import Follower
     from tracer.enrich.resolve import FilterWords
     from tracer.kernel.loader import Loaded
-    from tracer.kernel.ring import Ring
+    from tracer.kernel.reader import Reader
     from tracer.pipeline import Processing, Recorder
 
-_BATCH_RECORDS = 200_000
 _WAIT_S = 0.05
 _SETTLE_NS = 60_000_000
 _DRAIN_NS = 1_000_000_000
 _PROGRESS_NS = 500_000_000
+_POLL_NS = 40_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,6 @@ class TraceOptions:
     strict: bool = False
     backend: str = "auto"
     namespaces: frozenset[int] = frozenset()
-    started: Callable[[], int | None] | None = None
 
 
 @dataclass(slots=True)
@@ -126,19 +125,20 @@ class _Session:
             loaded, follower = _start_both(self._options)
             stack.callback(loaded.close)
             stack.callback(follower.close)
-            processing, ring = self._assemble(loaded, follower, stack)
+            processing, reader = self._assemble(loaded, follower, stack)
             with _reported_errors(processing, self._recorders):
-                self._follow(loaded, follower, processing, ring)
+                self._follow(loaded, follower, processing, reader)
             return self._account(loaded, processing)
 
     def _assemble(
         self, loaded: Loaded, follower: Follower, stack: contextlib.ExitStack
-    ) -> tuple[Processing, Ring]:
+    ) -> tuple[Processing, Reader]:
         from tracer.enrich.names import system_names
         from tracer.enrich.processes import Processes
         from tracer.enrich.resolve import resolve
         from tracer.kernel import source
         from tracer.kernel.loader import check_ring_size
+        from tracer.kernel.reader import Reader
         from tracer.kernel.ring import Ring
         from tracer.pipeline import Processing, Recorder, Symbols, clock_offset_ns
         from tracer.wire.layout import parse
@@ -169,39 +169,42 @@ class _Session:
             owner=Processes().owner,
             limit=options.count,
         )
-        return processing, ring
+        reader = Reader(ring, layout.record)
+        stack.callback(reader.close)
+        return processing, reader
 
-    def _follow(self, loaded: Loaded, follower: Follower, processing: Processing, ring: Ring) -> None:
-        """Read the ring until the end was reached and everything was drained."""
+    def _follow(self, loaded: Loaded, follower: Follower, processing: Processing, reader: Reader) -> None:
+        """Take records until the end was reached, then what is left of them."""
         started_ns = time.monotonic_ns()
         self._start_command()
         ended_ns: int | None = None
-        quiet_since_ns = time.monotonic_ns()
-        while True:
-            ring.wait(_WAIT_S)
-            states = follower.poll()
-            if states:
-                processing.network_changed(states)
-            horizon_ns = time.monotonic_ns()
-            records = ring.read(_BATCH_RECORDS)
-            if len(records) == _BATCH_RECORDS:
-                horizon_ns = int(records["ts_ns"][-1])
-            for recorder in self._recorders:
-                if states:
-                    recorder.network(follower.network)
-                processing.callers.learn(records)
-                recorder.records(records, processing)
-            processing.feed(records, horizon_ns)
-            self._progress.show(processing, loaded)
+        while not processing.enough:
+            self._step(loaded, follower, processing, reader)
             now_ns = time.monotonic_ns()
-            if len(records):
-                quiet_since_ns = now_ns
-            if ended_ns is None and self._at_end(processing, started_ns):
+            if ended_ns is None and self._at_end(started_ns):
                 ended_ns = now_ns
-            if ended_ns is not None and _drained(now_ns, ended_ns, quiet_since_ns):
+            if ended_ns is not None and _drained(now_ns, ended_ns, reader.quiet_since_ns):
                 break
-        processing.feed(ring.read(_BATCH_RECORDS), time.monotonic_ns(), final=True)
+        reader.stop()
+        while reader.backlog and not processing.enough:
+            self._step(loaded, follower, processing, reader)
+        processing.finish(time.monotonic_ns())
+        self._end_command()
         self._progress.clear()
+
+    def _step(self, loaded: Loaded, follower: Follower, processing: Processing, reader: Reader) -> None:
+        """One chunk of records, and what changed in the network meanwhile."""
+        chunk = reader.next(_WAIT_S)
+        states = follower.poll() if self._progress.due(_POLL_NS) else []
+        if states:
+            processing.network_changed(states)
+        for recorder in self._recorders:
+            if states:
+                recorder.network(follower.network)
+            processing.callers.learn(chunk.records)
+            recorder.records(chunk.records, processing)
+        processing.feed(chunk.records, chunk.horizon_ns)
+        self._progress.show(processing, loaded)
 
     def _start_command(self) -> None:
         if not self._options.command:
@@ -211,25 +214,30 @@ class _Session:
         except OSError as error:
             raise BadRequest(f"cannot run {self._options.command[0]}: {error.strerror}") from error
 
-    def _at_end(self, processing: Processing, started_ns: int) -> bool:
+    def _at_end(self, started_ns: int) -> bool:
         options = self._options
-        if processing.enough or self._stop.asked:
-            if self._child is not None and self._child.poll() is None:
-                self._child.terminate()
+        if self._stop.asked:
             return True
         if self._child is not None and self._child.poll() is not None:
             return True
-        if options.started is not None and options.started() is not None:
-            return True
         return options.duration_s is not None and time.monotonic_ns() - started_ns >= options.duration_s * 1e9
+
+    def _end_command(self) -> None:
+        """The trace is over before its COMMAND: then it is ended, and its exit code says nothing."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.terminate()
+            self._child.wait()
+            self._child = None
 
     def _account(self, loaded: Loaded, processing: Processing) -> int:
         """Say exactly what was seen and what was lost; choose the exit code."""
-        losses = _Losses(sum(loaded.refused()), loaded.missed())
+        refused = loaded.refused()
+        losses = _Losses(sum(refused), loaded.missed())
         counts = processing.counts
         for recorder in self._recorders:
-            recorder.close({"refused": loaded.refused(), "missed": losses.missed, "records": counts.records})
+            recorder.close({"refused": refused, "missed": losses.missed, "records": counts.records})
         _say(f"seen {counts.packets} packets, {losses.total} lost")
+        _say(f"  from {counts.records} records with {counts.lookups} lookups")
         if losses.refused:
             _say(f"  {losses.refused} records found the ring full: try a larger --ring-mb, or a filter")
         for point, number in losses.missed.items():
@@ -315,7 +323,15 @@ class _Progress:
 
     def __init__(self) -> None:
         self._on = sys.stderr.isatty() and not sys.stdout.isatty()
-        self._last_ns, self._last_records = time.monotonic_ns(), 0
+        self._last_ns, self._last_records, self._polled_ns = time.monotonic_ns(), 0, 0
+
+    def due(self, every_ns: int) -> bool:
+        """Whether it is time again for what is done now and then."""
+        now_ns = time.monotonic_ns()
+        if now_ns - self._polled_ns < every_ns:
+            return False
+        self._polled_ns = now_ns
+        return True
 
     def show(self, processing: Processing, loaded: Loaded) -> None:
         now_ns = time.monotonic_ns()

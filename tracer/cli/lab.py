@@ -63,7 +63,7 @@ def run(
         typer.Option("-o", "--output", metavar="FILE", help="Suffix decides; several allowed."),
     ] = None,
     format_: Annotated[
-        str, typer.Option("--format", metavar="tree|line|csv|jsonl", help="What stdout gets.")
+        str, typer.Option("--format", metavar="tree|line|csv|jsonl|none", help="What stdout gets.")
     ] = "tree",
 ) -> int:
     """Build a lab, trace its traffic, print the paths, tear it down."""
@@ -83,7 +83,7 @@ def _trace(running: Running, outputs: list[Path], stdout_format: str) -> int:
         TraceOptions(
             filter=FilterWords(),
             outputs=tuple(outputs),
-            stdout_format=stdout_format,
+            stdout_format=None if stdout_format == "none" else stdout_format,
             command=traffic,
             namespaces=frozenset(running.namespaces.values()),
         )

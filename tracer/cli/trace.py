@@ -21,7 +21,9 @@ Outputs = Annotated[
         help="Write .csv, .jsonl, .parquet or .fibtrace too; several allowed.",
     ),
 ]
-Format = Annotated[str, typer.Option("--format", metavar="tree|line|csv|jsonl", help="What stdout gets.")]
+Format = Annotated[
+    str, typer.Option("--format", metavar="tree|line|csv|jsonl|none", help="What stdout gets.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 5 if anything was lost.")]
 RingMb = Annotated[
     int, typer.Option("--ring-mb", metavar="N", help="Size of the ring in MiB, a power of two.")
@@ -91,7 +93,7 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
         TraceOptions(
             filter=words,
             outputs=tuple(output or ()),
-            stdout_format=format_,
+            stdout_format=None if format_ == "none" else format_,
             command=tuple(command or ()),
             count=count,
             duration_s=duration,

@@ -13,6 +13,7 @@ import numpy as np
 
 from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import Array, address_words, changed, last_where, next_where, shifted
+from tracer.correlate.episodes import receiving
 from tracer.correlate.flows import flow_keys
 from tracer.correlate.packets import decision_of_packet
 
@@ -41,7 +42,7 @@ def attach(scene: Scene, decisions: Decisions) -> Array:
     """The packet of every row: lookups and socket rows get that of the packet they were made for, else 0."""
     packet = scene.packet.copy()
     receive = scene.records["kind"] == scene.kinds.RECEIVE
-    enclosing = last_where(receive, scene.group)
+    enclosing = receiving(scene.records, scene.group, scene.kinds)
     _inputs(scene, decisions, enclosing, packet)
     if (decisions.in_list & decisions.first).any():
         _lists(scene, decisions, receive, packet)

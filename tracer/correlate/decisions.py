@@ -13,6 +13,7 @@ import numpy as np
 
 from tracer.correlate.callers import Caller, Purpose
 from tracer.correlate.columns import Array, address_words, changed, last_where, shifted
+from tracer.correlate.episodes import receiving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +90,7 @@ def fill_netns(records: Array, group: Array, decisions: Decisions, kinds: Kinds)
     starts = np.flatnonzero(decisions.first[rows])
     certain = np.where(records["hints"][rows] & HINT_TASK_NETNS, 0, records["netns"][rows])
     of_decision = np.maximum.reduceat(certain, starts)[decisions.number[rows] - 1]
-    enclosing = last_where(records["kind"] == kinds.RECEIVE, group)[rows]
+    enclosing = receiving(records, group, kinds)[rows]
     softirq = (records["context_kind"][rows] != 0) & (enclosing >= 0)
     of_packet = np.where(softirq, records["netns"][enclosing], records["netns"][rows])
     records["netns"][rows] = np.where(of_decision != 0, of_decision, of_packet)

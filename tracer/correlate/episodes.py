@@ -38,6 +38,16 @@ def unsettled(batch: Array, group: Array, kinds: Kinds, fresh_ns: int) -> Array:
     return result
 
 
+def receiving(batch: Array, group: Array, kinds: Kinds) -> Array:
+    """For each row the index of the packet's RECEIVE that it may be about: the last of its context, -1 for none.
+
+    After a pause it is not: the context was left in between.
+    """
+    pause = batch["ts_ns"] - shifted(batch["ts_ns"]) > _PAUSE_NS
+    receive = last_where(batch["kind"] == kinds.RECEIVE, group)
+    return np.where(receive >= last_where(pause, group), receive, -1)
+
+
 def _starts(batch: Array, group: Array, kinds: Kinds) -> Array:
     """Rows that begin an episode of their context: see `unsettled`."""
     kind, before = batch["kind"], shifted(batch["kind"])
@@ -45,15 +55,14 @@ def _starts(batch: Array, group: Array, kinds: Kinds) -> Array:
     edge[1:] = group[1:] != group[:-1]
     pause = batch["ts_ns"] - shifted(batch["ts_ns"]) > _PAUSE_NS
     receive = kind == kinds.RECEIVE
-    receiving = last_where(receive, group)
-    receiving = (receiving >= 0) & (receiving >= last_where(pause, group))
+    in_receive = receiving(batch, group, kinds) >= 0
     walk_goes_on = (
         (kind == kinds.LOOKUP) & (before == kinds.LOOKUP) & (batch["flow"] == shifted(batch["flow"]))
     )
     walk_goes_on &= shifted(batch["error"]) != 0
     leaves = (kind == kinds.XMIT) | (kind == kinds.QUEUE) | (kind == kinds.DROP)
     sent = leaves & (before == kinds.LOOKUP)
-    starts = np.where(receiving, receive & (before != kinds.RECEIVE), ~walk_goes_on & ~sent)
+    starts = np.where(in_receive, receive & (before != kinds.RECEIVE), ~walk_goes_on & ~sent)
     result: Array = starts | edge | pause
     return result
 
@@ -61,7 +70,7 @@ def _starts(batch: Array, group: Array, kinds: Kinds) -> Array:
 def _of_other_packets(batch: Array, group: Array, kinds: Kinds) -> Array:
     """Rows that send or end a packet other than the one being received, and follow no lookup."""
     kind = batch["kind"]
-    enclosing = last_where(kind == kinds.RECEIVE, group)
+    enclosing = receiving(batch, group, kinds)
     moves = (batch["skb"] != 0) & (kind != kinds.RECEIVE) & (shifted(kind) != kinds.LOOKUP)
     other = np.zeros(len(batch), bool)
     for name in ("skb", "proto", "ip_id"):  # the address alone may be that of a freed one, used again

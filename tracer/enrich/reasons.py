@@ -18,6 +18,7 @@ CHECK_REASONS = frozenset(
     f"SKB_DROP_REASON_{name}" for name in ("IP_RPFILTER", "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE")
 )
 """Reasons that say: the source check failed."""
+NO_SOCKET = "SKB_DROP_REASON_NO_SOCKET"
 VAGUE_REASONS = frozenset({"SKB_DROP_REASON_NOT_SPECIFIED"})
 """What kernels before 6.16 say instead; then the place of the drop tells."""
 

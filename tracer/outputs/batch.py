@@ -12,7 +12,7 @@ from tracer.correlate.columns import Array, address_words, hash_rows
 from tracer.correlate.verdicts import Event, Role, Steps, Verdict
 from tracer.enrich.inference import Explained, Row, address, device
 from tracer.enrich.packet_names import packet_info
-from tracer.enrich.reasons import CHECK_REASONS, VAGUE_REASONS
+from tracer.enrich.reasons import CHECK_REASONS, NO_SOCKET, VAGUE_REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,14 +122,7 @@ class Batch:
             columns += address_words(steps.records[name][flow])
         drop = steps.event[rows] == Event.DROP
         if drop.any():
-            causes = np.array([self.cause_code.get(cause, -1) for cause in hops.cause[hop].tolist()])
-            in_device = np.where(hops.in_row[hop] >= 0, steps.records["ifindex"][hops.in_row[hop]], 0)
-            for values in (
-                causes,
-                in_device,
-                *(steps.records[n][row] for n in ("error", "location", "ttl", "dport", "skb", "packet_type")),
-            ):
-                columns.append(np.where(drop, values.astype(np.int64), 0))
+            columns += [np.where(drop, values, 0) for values in self._drop_keys(hop, row)]
         return hash_rows(*columns)
 
     def is_receive(self, step: int) -> bool:
@@ -151,6 +144,26 @@ class Batch:
         return device(
             self._world.network.at(int(record["netns"]), int(record["ts_ns"])), int(record["ifindex"])
         )
+
+    def _drop_keys(self, hop: Array, row: Array) -> list[Array]:
+        """What the words about a drop depend on besides the packet and the hop."""
+        steps, hops = self.steps, self.steps.hops
+        records = steps.records
+        causes = np.array([self.cause_code.get(cause, -1) for cause in hops.cause[hop].tolist()])
+        in_device = np.where(hops.in_row[hop] >= 0, records["ifindex"][hops.in_row[hop]], 0)
+        no_socket = np.isin(
+            records["error"][row], [n for n, name in self._world.reasons.items() if name == NO_SOCKET]
+        )
+        return [
+            causes,
+            in_device,
+            records["error"][row].astype(np.int64),
+            records["location"][row].astype(np.int64),
+            np.minimum(records["ttl"][row], 2).astype(np.int64),
+            np.where(no_socket, records["dport"][row], 0).astype(np.int64),
+            (records["skb"][row] == 0) | (steps.notes["packet"][row] < 0),
+            records["packet_type"][row].astype(np.int64),
+        ]
 
     def checks_failed(self, hop: Array, row: Array) -> Array:
         """Whether the packet of each hop was dropped because of the source check that ends in each row."""
