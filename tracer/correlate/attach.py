@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracer.correlate.callers import Purpose
-from tracer.correlate.columns import Array, address_words, changed, last_where, next_where, shifted
+from tracer.correlate.columns import Array, Rows, address_words, changed, last_where, next_where, shifted
 from tracer.correlate.episodes import receiving
 from tracer.correlate.flows import flow_keys
 from tracer.correlate.packets import decision_of_packet
@@ -31,7 +31,7 @@ class Scene:
     `origin` marks the first row of a packet made on this host; `live` rows that belong to a packet.
     """
 
-    records: Array
+    records: Rows
     group: Array
     packet: Array
     origin: Array
@@ -53,7 +53,7 @@ def attach(scene: Scene, decisions: Decisions) -> Array:
     return packet
 
 
-def _ends(records: Array) -> tuple[Array, Array]:
+def _ends(records: Rows) -> tuple[Array, Array]:
     return address_words(records["saddr"])[0], address_words(records["daddr"])[0]
 
 
@@ -64,13 +64,17 @@ def _inputs(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array)
         decisions.first & ((decisions.purpose == Purpose.INPUT) | helper) & (enclosing >= 0)
     )
     around = enclosing[rows]
-    key, outer = scene.records[rows], scene.records[around]
-    source, target = _ends(key)
-    packet_source, packet_target = _ends(outer)
+    sources, targets = _ends(scene.records)
+    source, target = sources[rows], targets[rows]
+    packet_source, packet_target = sources[around], targets[around]
     shares_end = (source == packet_source) | (target == packet_target)
     crosses = (target == packet_source) | (source == packet_target)
-    fits = np.where(helper[rows], shares_end | crosses, shares_end & (key["iif"] == outer["ifindex"]))
-    fits &= outer["ethertype"] != ETH_P_ARP
+    fits = np.where(
+        helper[rows],
+        shares_end | crosses,
+        shares_end & (scene.records["iif"][rows] == scene.records["ifindex"][around]),
+    )
+    fits &= scene.records["ethertype"][around] != ETH_P_ARP
     packet[rows[fits]] = scene.packet[around[fits]]
 
 
@@ -119,7 +123,7 @@ def _outputs(scene: Scene, decisions: Decisions, receive: Array, packet: Array) 
     rows = np.flatnonzero(decisions.first & (decisions.purpose == Purpose.OUTPUT) & (following >= 0))
     rows = rows[scene.origin[following[rows]]]
     target = following[rows]
-    fits = decision_of_packet(scene.records[rows], scene.records[target])
+    fits = decision_of_packet(scene.records, scene.records, (rows, target))
     netns, of_packet = scene.records["netns"][rows], scene.records["netns"][target]
     fits &= (netns == 0) | (of_packet == 0) | (netns == of_packet)
     # A packet of the flow that left elsewhere before this one (it waited for an address) was the one decided.
@@ -132,7 +136,7 @@ def _sibling_before(scene: Scene) -> Array:
     result = np.full(len(scene.records), -1, np.int64)
     rows = np.flatnonzero(scene.origin)
     rows = rows[np.argsort(scene.records["ts_ns"][rows], kind="stable")]
-    keys = flow_keys(scene.records[rows], scene.records["netns"][rows])
+    keys = flow_keys(scene.records, scene.records["netns"])[rows]
     order = np.argsort(keys, kind="stable")
     line, ts_ns = keys[order], scene.records["ts_ns"][rows][order].astype(np.int64)
     same = ~changed(line)

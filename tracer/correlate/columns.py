@@ -13,6 +13,45 @@ Array = np.ndarray[Any, Any]
 _RADIX_BITS = 16
 
 
+class Records:
+    """Records as columns: each is copied out of the rows once, when it is first asked for, and then is dense.
+
+    `records["kind"]` is a column, `records[3]` one row. Columns are to be read; assign a whole one to change it.
+    """
+
+    __slots__ = ("_columns", "raw")
+
+    def __init__(self, raw: Array) -> None:
+        self.raw = raw
+        self._columns: dict[str, Array] = {}
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.raw)
+
+    def __getitem__(self, key: Any) -> Any:
+        """A column by its name, rows by anything else."""
+        if not isinstance(key, str):
+            return self.raw[key]
+        column = self._columns.get(key)
+        if column is None:
+            column = self._columns[key] = np.ascontiguousarray(self.raw[key])
+        return column
+
+    def __setitem__(self, name: str, values: Array) -> None:
+        """Replace a column."""
+        self.raw[name] = values
+        self._columns[name] = np.ascontiguousarray(self.raw[name])
+
+    def take(self, rows: Array) -> Records:
+        """Some of the rows."""
+        return Records(take_rows(self.raw, rows))
+
+
+Rows = np.ndarray[Any, Any] | Records
+"""Either form of records, where only columns are read."""
+
+
 def take_rows(records: Array, rows: Array) -> Array:
     """The records at these indexes, or where this mask is true.
 

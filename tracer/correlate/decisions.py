@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracer.correlate.callers import Caller, Purpose
-from tracer.correlate.columns import Array, address_words, changed, last_where, shifted
+from tracer.correlate.columns import Array, Rows, address_words, changed, last_where, shifted
 from tracer.correlate.episodes import receiving
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Decisions:
 
 
 def decide(
-    records: Array, group: Array, kinds: Kinds, callers: Mapping[int, tuple[int, Caller]], suppressing: Array
+    records: Rows, group: Array, kinds: Kinds, callers: Mapping[int, tuple[int, Caller]], suppressing: Array
 ) -> Decisions:
     """Group the lookups of `records` (sorted by `group`, the context, then time) into decisions.
 
@@ -79,7 +79,7 @@ def decide(
     )
 
 
-def fill_netns(records: Array, group: Array, decisions: Decisions, kinds: Kinds) -> None:
+def fill_netns(records: Rows, group: Array, decisions: Decisions, kinds: Kinds) -> None:
     """Give lookups that named no device the namespace of their decision's hit, else of the packet being received.
 
     The current task's namespace, the last resort, is never used in softirq (the probe leaves it out there).
@@ -93,10 +93,12 @@ def fill_netns(records: Array, group: Array, decisions: Decisions, kinds: Kinds)
     enclosing = receiving(records, group, kinds)[rows]
     softirq = (records["context_kind"][rows] != 0) & (enclosing >= 0)
     of_packet = np.where(softirq, records["netns"][enclosing], records["netns"][rows])
-    records["netns"][rows] = np.where(of_decision != 0, of_decision, of_packet)
+    netns = records["netns"].copy()
+    netns[rows] = np.where(of_decision != 0, of_decision, of_packet)
+    records["netns"] = netns
 
 
-def _continues(records: Array, group: Array, lookup: Array, suppressing: Array) -> Array:
+def _continues(records: Rows, group: Array, lookup: Array, suppressing: Array) -> Array:
     """Whether a lookup goes on with the walk of the row before it (fib_rules_lookup goes on after -EAGAIN)."""
     saddr, saddr_low = address_words(records["saddr"])
     daddr, daddr_low = address_words(records["daddr"])
@@ -125,7 +127,7 @@ def _continues(records: Array, group: Array, lookup: Array, suppressing: Array) 
     return goes_on & ~_restarts(records, lookup, goes_on)
 
 
-def _restarts(records: Array, lookup: Array, goes_on: Array) -> Array:
+def _restarts(records: Rows, lookup: Array, goes_on: Array) -> Array:
     """A walk never searches its first table again: where it seems to, another decision with the same key began."""
     starts = np.where(lookup & ~goes_on, np.arange(len(records)), 0)
     start = np.maximum.accumulate(starts) if len(starts) else starts
@@ -134,7 +136,7 @@ def _restarts(records: Array, lookup: Array, goes_on: Array) -> Array:
 
 
 def _by_stack(
-    records: Array, lookup: Array, callers: Mapping[int, tuple[int, Caller]]
+    records: Rows, lookup: Array, callers: Mapping[int, tuple[int, Caller]]
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Purpose, caller number and traits from the stack, where it agrees with the shape of the flow key."""
     size = max(callers, default=-1) + 2
@@ -166,7 +168,7 @@ def _by_stack(
     )
 
 
-def _by_shape(records: Array, group: Array, lookup: Array, first: Array) -> Array:
+def _by_shape(records: Rows, group: Array, lookup: Array, first: Array) -> Array:
     """Purpose from the flow key alone, for want of a stack (the tracepoint backend with --stacks none)."""
     iif, scope = records["iif"], records["flow_scope"]
     saddr, _ = address_words(records["saddr"])

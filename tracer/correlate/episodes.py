@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracer.correlate.columns import Array, last_where, shifted
+from tracer.correlate.columns import Array, Rows, last_where, shifted
 
 if TYPE_CHECKING:
     from tracer.correlate.kinds import Kinds
@@ -18,7 +18,7 @@ _PAUSE_NS = 1_000_000
 """Rows of one context further apart than this are not of one episode, in nanoseconds."""
 
 
-def unsettled(batch: Array, group: Array, kinds: Kinds, fresh_ns: int) -> Array:
+def unsettled(batch: Rows, group: Array, kinds: Kinds, fresh_ns: int) -> Array:
     """Rows of episodes that may go on in the next batch; those that began before `fresh_ns` do not.
 
     `batch` is sorted by context (`group`), then time. An episode is settled whole or waits whole, and none is settled
@@ -38,7 +38,7 @@ def unsettled(batch: Array, group: Array, kinds: Kinds, fresh_ns: int) -> Array:
     return result
 
 
-def receiving(batch: Array, group: Array, kinds: Kinds) -> Array:
+def receiving(batch: Rows, group: Array, kinds: Kinds) -> Array:
     """For each row the index of the packet's RECEIVE that it may be about: the last of its context, -1 for none.
 
     After a pause it is not: the context was left in between.
@@ -48,7 +48,7 @@ def receiving(batch: Array, group: Array, kinds: Kinds) -> Array:
     return np.where(receive >= last_where(pause, group), receive, -1)
 
 
-def _starts(batch: Array, group: Array, kinds: Kinds) -> Array:
+def _starts(batch: Rows, group: Array, kinds: Kinds) -> Array:
     """Rows that begin an episode of their context: see `unsettled`."""
     kind, before = batch["kind"], shifted(batch["kind"])
     edge = np.ones(len(group), bool)
@@ -67,7 +67,7 @@ def _starts(batch: Array, group: Array, kinds: Kinds) -> Array:
     return result
 
 
-def _of_other_packets(batch: Array, group: Array, kinds: Kinds) -> Array:
+def _of_other_packets(batch: Rows, group: Array, kinds: Kinds) -> Array:
     """Rows that send or end a packet other than the one being received, and follow no lookup."""
     kind = batch["kind"]
     enclosing = receiving(batch, group, kinds)

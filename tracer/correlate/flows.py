@@ -6,13 +6,13 @@ from bisect import bisect_right
 
 import numpy as np
 
-from tracer.correlate.columns import Array, address_words, hash_rows
+from tracer.correlate.columns import Array, Rows, address_words, hash_rows
 
 BEFORE_THE_TRACE = -1
 _LIMIT = 200_000
 
 
-def flow_keys(records: Array, netns: Array) -> Array:
+def flow_keys(records: Rows, netns: Array) -> Array:
     """One number for namespace, both ends, protocol and ports: equal numbers are one direction of one flow there."""
     source, source_low = address_words(records["saddr"])
     target, target_low = address_words(records["daddr"])
@@ -85,8 +85,10 @@ class Decided:
         last = np.maximum.accumulate(np.where(decided, rows, -1)) if len(keys) else rows
         known = last >= run
         result = np.where(known, packets[order][last], BEFORE_THE_TRACE)
-        for row in np.flatnonzero(~known & ~decided).tolist():
-            result[row] = self._last.get(int(sorted_keys[row]), BEFORE_THE_TRACE)
+        unknown = np.flatnonzero(starts & ~decided)
+        before = np.full(len(keys), BEFORE_THE_TRACE, np.int64)
+        before[unknown] = [self._last.get(key, BEFORE_THE_TRACE) for key in sorted_keys[unknown].tolist()]
+        result = np.where(known, result, before[run]) if len(keys) else result
         result[decided] = 0
         self._remember(sorted_keys, packets[order], last, known)
         found = np.empty(len(keys), np.int64)

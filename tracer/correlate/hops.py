@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracer.correlate.callers import Purpose
-from tracer.correlate.columns import Array, changed, last_where, next_where, shifted
+from tracer.correlate.columns import Array, Records, changed, last_where, next_where, shifted
 from tracer.correlate.verdicts import (
     AF_INET,
     PACKET_LOOPBACK,
@@ -31,9 +31,10 @@ _MULTICAST, _RESERVED, _EVERYONE = 224, 240, 255
 """First bytes of IPv4 addresses: multicast is from the first up to the second, limited broadcast the third."""
 
 
-def build_steps(records: Array, notes: Array, correlator: Correlator, context: Context) -> Steps:
-    """Steps of finished packets; `records` are sorted by packet, then time."""
+def build_steps(rows: Array, notes: Array, correlator: Correlator, context: Context) -> Steps:
+    """Steps of finished packets; `rows` are sorted by packet, then time."""
     kinds = correlator.kinds
+    records = Records(rows)
     scene = _Scene(records, notes, kinds, context)
     hops = _hops(scene, correlator.sockets)
     flat, slots = _slots(scene, hops)
@@ -69,7 +70,7 @@ def build_steps(records: Array, notes: Array, correlator: Correlator, context: C
 class _Scene:
     """Rows of finished packets with what everything below asks of them."""
 
-    def __init__(self, records: Array, notes: Array, kinds: Kinds, context: Context) -> None:
+    def __init__(self, records: Records, notes: Array, kinds: Kinds, context: Context) -> None:
         self.records, self.notes = records, notes
         kind = records["kind"]
         self.packet_start = changed(notes["packet"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracer.correlate.columns import Array, address_words, shifted
+from tracer.correlate.columns import Array, Rows, address_words, shifted
 
 if TYPE_CHECKING:
     from tracer.correlate.kinds import Kinds
@@ -22,7 +22,7 @@ LOOPBACK_IFINDEX = 1
 TCP, UDP = 6, 17
 
 
-def goes_on(records: Array, kinds: Kinds) -> Array:
+def goes_on(records: Rows, kinds: Kinds) -> Array:
     """Whether each row is the same packet as the row before it.
 
     `records` are rows with an sk_buff, sorted by its address, then time.
@@ -51,7 +51,7 @@ def goes_on(records: Array, kinds: Kinds) -> Array:
 class _Same:
     """Comparisons of each row with the one before it."""
 
-    def __init__(self, records: Array) -> None:
+    def __init__(self, records: Rows) -> None:
         def equal(name: str) -> Array:
             result: Array = records[name] == shifted(records[name])
             return result
@@ -71,19 +71,28 @@ class _Same:
         self.soon = records["ts_ns"] - shifted(records["ts_ns"]) < BRIDGE_NS
 
 
-def decision_of_packet(decision: Array, packet: Array) -> Array:
+def decision_of_packet(decision: Rows, packet: Rows, rows: tuple[Array, Array] | None = None) -> Array:
     """Whether the flow key of a lookup row fits a packet row that follows it: unknown parts (zero) fit anything.
 
-    NAT may have changed one end since (DNAT the destination, masquerading the source).
+    NAT may have changed one end since (DNAT the destination, masquerading the source). `rows` names the rows to
+    compare, pair by pair; without it all are.
     """
-    source, _ = address_words(decision["saddr"])
-    target, _ = address_words(decision["daddr"])
-    packet_source, _ = address_words(packet["saddr"])
-    packet_target, _ = address_words(packet["daddr"])
-    proto = (decision["proto"] == 0) | (decision["proto"] == packet["proto"])
-    sport = (decision["sport"] == 0) | (decision["sport"] == packet["sport"])
-    dport = (decision["dport"] == 0) | (decision["dport"] == packet["dport"])
-    same_sport = (decision["sport"] != 0) & (decision["sport"] == packet["sport"])
+
+    def pair(name: str) -> tuple[Array, Array]:
+        if rows is None:
+            return decision[name], packet[name]
+        return decision[name][rows[0]], packet[name][rows[1]]
+
+    (source, packet_source), (target, packet_target) = (
+        tuple(address_words(values)[0] for values in pair(end)) for end in ("saddr", "daddr")
+    )
+    proto_key, packet_proto = pair("proto")
+    sport_key, packet_sport = pair("sport")
+    dport_key, packet_dport = pair("dport")
+    proto = (proto_key == 0) | (proto_key == packet_proto)
+    sport = (sport_key == 0) | (sport_key == packet_sport)
+    dport = (dport_key == 0) | (dport_key == packet_dport)
+    same_sport = (sport_key != 0) & (sport_key == packet_sport)
     fits_source = (source == 0) | (source == packet_source)
     direct = (target == packet_target) & dport & sport & fits_source
     source_changed = (target == packet_target) & dport & same_sport

@@ -11,6 +11,7 @@ from tracer.correlate.attach import Scene, attach
 from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import (
     Array,
+    Records,
     address_words,
     codes_of,
     join_rows,
@@ -125,7 +126,8 @@ class Correlator:
             self._settle(batch, group, context)
         return self._finish(horizon_ns, context, final=final)
 
-    def _settle(self, batch: Array, group: Array, context: Context) -> None:
+    def _settle(self, settled: Array, group: Array, context: Context) -> None:
+        batch = Records(settled)
         decisions = decide(batch, group, self.kinds, context.callers, context.suppressing)
         fill_netns(batch, group, decisions, self.kinds)
         packet, origin = self._packets(batch)
@@ -144,10 +146,10 @@ class Correlator:
         keep = notes["packet"] != 0
         rows = np.flatnonzero(keep)
         rows = rows[np.argsort(batch["ts_ns"][rows], kind="stable")]
-        self._held = join_rows(self._held, take_rows(batch, rows))
+        self._held = join_rows(self._held, take_rows(batch.raw, rows))
         self._notes = join_rows(self._notes, take_rows(notes, rows))
 
-    def _packets(self, batch: Array) -> tuple[Array, Array]:
+    def _packets(self, batch: Records) -> tuple[Array, Array]:
         """The packet of each sk_buff row, and which rows are the first of a packet made here."""
         kinds = self.kinds
         rows = np.flatnonzero((batch["skb"] != 0) & (batch["family"] != 0))
@@ -157,7 +159,7 @@ class Correlator:
             (np.arange(len(old)), len(old) + np.argsort(batch["ts_ns"][rows], kind="stable"))
         )
         order = by_time[order_by(codes[by_time])]
-        line = take_rows(join_rows(take_rows(self._held, old), take_rows(batch, rows)), order)
+        line = Records(take_rows(join_rows(take_rows(self._held, old), take_rows(batch.raw, rows)), order))
         new = ~goes_on(line, kinds)
         ends = (line["kind"] == kinds.DROP) | (line["kind"] == kinds.CONSUME) | (line["kind"] == kinds.COPY)
         is_old = order < len(old)
@@ -184,7 +186,7 @@ class Correlator:
         _, back = np.unique(packet[::-1], return_index=True)
         return rows[len(rows) - 1 - back] if len(rows) else rows
 
-    def _name_cached(self, batch: Array, group: Array, notes: Array) -> None:
+    def _name_cached(self, batch: Records, group: Array, notes: Array) -> None:
         """Why a packet needed no lookup, and which packet's decision it used."""
         kinds = self.kinds
         self._resolve(batch, notes, notes["origin"], self._sent, Purpose.OUTPUT, Via.SOCKET)
@@ -197,7 +199,7 @@ class Correlator:
         notes["hint"] = np.where(hinted, notes["packet"][before], BEFORE_THE_TRACE)
 
     def _resolve(  # noqa: PLR0913, PLR0917 - one side (sending, receiving) in five words
-        self, batch: Array, notes: Array, rows_mask: Array, decided: Decided, purpose: Purpose, via: Via
+        self, batch: Records, notes: Array, rows_mask: Array, decided: Decided, purpose: Purpose, via: Via
     ) -> None:
         rows = np.flatnonzero(rows_mask)
         if not len(rows):
@@ -210,11 +212,11 @@ class Correlator:
         held = _packet_and_netns(self._notes["packet"][earlier], self._held["netns"][earlier], purpose)
         mine = _packet_and_netns(notes["packet"][rows], netns, purpose)
         has = np.isin(mine, with_decision) | np.isin(mine, held)
-        ref = decided.resolve(flow_keys(batch[rows], netns), notes["packet"][rows], has)
+        ref = decided.resolve(flow_keys(batch, batch["netns"])[rows], notes["packet"][rows], has)
         notes["via"][rows] = np.where(has, 0, via)
         notes["ref"][rows] = ref
 
-    def _drop_false_origins(self, batch: Array, notes: Array, context: Context) -> None:
+    def _drop_false_origins(self, batch: Records, notes: Array, context: Context) -> None:
         """Forget packets whose first sight is a drop that no decision and no known flow of a socket explains.
 
         It is a socket's queue being emptied, or a packet from before the trace.

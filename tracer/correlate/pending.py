@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from tracer.correlate.callers import Purpose
-from tracer.correlate.columns import Array, address_words, hash_rows, join_rows, take_rows
+from tracer.correlate.columns import Array, Records, Rows, address_words, hash_rows, join_rows, take_rows
 from tracer.correlate.packets import decision_of_packet
 
 
-def take_pending(batch: Array, notes: Array, held: Array, held_notes: Array) -> None:
+def take_pending(batch: Records, notes: Array, held: Array, held_notes: Array) -> None:
     """Tie packets made here to the open decisions with their flow, in the order of both; writes `packet` of the notes.
 
     `batch` is what is being settled, `held` what waits from before, each with its notes.
@@ -20,7 +20,7 @@ def take_pending(batch: Array, notes: Array, held: Array, held_notes: Array) -> 
     here, before = np.flatnonzero(_open_outputs(notes)), np.flatnonzero(_open_outputs(held_notes))
     if not len(here) + len(before):
         return
-    candidates = join_rows(take_rows(held, before), take_rows(batch, here))
+    candidates = join_rows(take_rows(held, before), take_rows(batch.raw, here))
     told = join_rows(take_rows(held_notes, before), take_rows(notes, here))
     by_time = np.argsort(candidates["ts_ns"], kind="stable")
     candidates, told = take_rows(candidates, by_time), take_rows(told, by_time)
@@ -33,7 +33,7 @@ def take_pending(batch: Array, notes: Array, held: Array, held_notes: Array) -> 
             _give(kept, told["decision"][order], owner[order])
 
 
-def _may_take(batch: Array, notes: Array, candidates: Array, connects: Array) -> tuple[Array, Array]:
+def _may_take(batch: Records, notes: Array, candidates: Array, connects: Array) -> tuple[Array, Array]:
     """First rows of packets made here, in time order, that share an end with an open decision.
 
     And whether each has a decision of its own: then it only takes those of its connect.
@@ -44,29 +44,29 @@ def _may_take(batch: Array, notes: Array, candidates: Array, connects: Array) ->
     has_own = np.isin(notes["packet"][rows], decided)
     near = np.zeros(len(rows), bool)
     for end, port in (("daddr", "dport"), ("saddr", "sport")):
-        mine = _end_keys(take_rows(batch, rows), end, port)
+        mine = _end_keys(batch, end, port)[rows]
         open_ends = _end_keys(candidates, end, port)
         near |= np.isin(mine, open_ends[connects]) | (~has_own & np.isin(mine, open_ends))
     return rows[near], has_own[near]
 
 
-def _end_keys(records: Array, end: str, port: str) -> Array:
+def _end_keys(records: Rows, end: str, port: str) -> Array:
     return hash_rows(*address_words(records[end]), records["netns"], records["proto"], records[port])
 
 
 def _owners(
-    batch: Array, notes: Array, open_ones: tuple[Array, Array], waiting: Array, has_own: Array
+    batch: Records, notes: Array, open_ones: tuple[Array, Array], waiting: Array, has_own: Array
 ) -> Array:
     """The packet that takes each of the open decisions (with whether it is a connect's), 0 for none."""
     candidates, connects = open_ones
     free = candidates["error"] == 0
     owner = np.zeros(len(candidates), np.int64)
     for row, only_connects in zip(waiting.tolist(), has_own.tolist(), strict=True):
-        packet = batch[row : row + 1]
+        packet = batch.raw[row : row + 1]
         fits = free & (connects | (not only_connects))
         fits &= decision_of_packet(candidates, packet)
         fits &= (candidates["ts_ns"] < packet["ts_ns"]) & (candidates["netns"] == packet["netns"])
-        chosen = _of_one_sender(candidates, np.flatnonzero(fits), batch[row])
+        chosen = _of_one_sender(candidates, np.flatnonzero(fits), batch.raw[row])
         # Decisions of a connection all belong to its first packet; those of single sends to one packet each.
         single = np.flatnonzero(~connects[chosen])
         if len(single):

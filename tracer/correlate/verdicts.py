@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tracer.correlate.columns import Array
+    from tracer.correlate.columns import Array, Records
 
 
 class Via(IntEnum):
@@ -86,7 +86,7 @@ class Hops:
 class Steps:
     """Finished paths, one entry per step, in order. `row` indexes `records` and `notes`."""
 
-    records: Array
+    records: Records
     notes: Array
     hops: Hops
     row: Array

@@ -149,7 +149,8 @@ class Batch:
         """What the words about a drop depend on besides the packet and the hop."""
         steps, hops = self.steps, self.steps.hops
         records = steps.records
-        causes = np.array([self.cause_code.get(cause, -1) for cause in hops.cause[hop].tolist()])
+        distinct, position = np.unique(hops.cause[hop], return_inverse=True)
+        causes = np.array([self.cause_code.get(cause, -1) for cause in distinct.tolist()])[position]
         in_device = np.where(hops.in_row[hop] >= 0, records["ifindex"][hops.in_row[hop]], 0)
         no_socket = np.isin(
             records["error"][row], [n for n, name in self._world.reasons.items() if name == NO_SOCKET]

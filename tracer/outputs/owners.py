@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracer.correlate.columns import Array, codes_of, hash_rows
+from tracer.correlate.columns import Array, Records, codes_of, hash_rows
 from tracer.correlate.verdicts import Role, Steps, Verdict
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Owners:
         return self._comms.setdefault(name, len(self._comms))
 
 
-def _tasks(records: Array, rows: Array) -> list[tuple[int, str, Array]]:
+def _tasks(records: Records, rows: Array) -> list[tuple[int, str, Array]]:
     """Distinct (pid, comm) of some records, with the positions in `rows` that have them."""
     if not len(rows):
         return []
