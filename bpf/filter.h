@@ -24,7 +24,15 @@ struct ends {
 	u8 pad[3];
 };
 
+/* A port that a wanted process has a socket on: what comes to it may be for that process. */
+struct port {
+	u16 number;
+	u8 proto;
+	u8 pad;
+};
+
 BPF_ARRAY(settings, struct filter, 1);
+BPF_TABLE("lru_hash", struct port, u8, ports, 4096);
 BPF_TABLE("lru_hash", struct ends, u8, flows, 16384);
 BPF_TABLE("lru_hash", u64, u64, tracked, 16384);
 
@@ -65,7 +73,8 @@ inline_always bool match_direction(struct filter *filter, const struct tuple *fl
 	    !(lenient && !*(u32 *)target))
 		return false;
 	if ((terms & TERM_HOST) && !in_prefix(source, filter->haddr, filter->hmask) &&
-	    !in_prefix(target, filter->haddr, filter->hmask))
+	    !in_prefix(target, filter->haddr, filter->hmask) &&
+	    !(lenient && (!*(u32 *)source || !*(u32 *)target)))
 		return false;
 	if ((terms & TERM_SPORT) && sport != filter->sport && !(lenient && !sport))
 		return false;
@@ -125,6 +134,24 @@ inline_always bool owner_matches(struct filter *filter)
 	return true;
 }
 
+inline_always bool known_port(const struct tuple *flow)
+{
+	struct port source = {.number = flow->sport, .proto = flow->proto};
+	struct port target = {.number = flow->dport, .proto = flow->proto};
+
+	return (flow->dport && ports.lookup(&target)) || (flow->sport && ports.lookup(&source));
+}
+
+/* A socket of a wanted process: its local port is worth watching. */
+inline_always void remember_port(const struct tuple *flow)
+{
+	struct port port = {.number = flow->sport, .proto = flow->proto};
+	u8 one = 1;
+
+	if (flow->sport)
+		ports.update(&port, &one);
+}
+
 inline_always bool in_device_matches(struct filter *filter, u32 ifindex, u32 netns)
 {
 #pragma unroll
@@ -149,7 +176,7 @@ inline_always bool packet_matches(struct filter *filter, struct cpu_state *cpu, 
 		return false;
 	if (!(filter->active & TERMS_OWNER))
 		return true;
-	return !cpu->softirq && owner_matches(filter);
+	return (!cpu->softirq && owner_matches(filter)) || known_port(&packet->flow);
 }
 
 /* Whether a record of this packet is wanted. `skb` is the packet's identity across devices and namespaces. */

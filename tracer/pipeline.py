@@ -64,6 +64,7 @@ class Processing:
     ensure: Callable[[int], object] = lambda _inode: None
     owner: Callable[[int, int, int, int], tuple[int, str] | None] = lambda *_key: None
     limit: int | None = None
+    filtered: bool = False
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
@@ -86,6 +87,7 @@ class Processing:
                 ensure=self.ensure,
                 owner=self.owner,
                 clock_offset_ns=self.clock_offset_ns,
+                filtered=self.filtered,
             )
         )
         self.network_changed(self.network.latest(inode) for inode in self.network.inodes())

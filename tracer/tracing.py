@@ -134,7 +134,7 @@ class _Session:
         self, loaded: Loaded, follower: Follower, stack: contextlib.ExitStack
     ) -> tuple[Processing, Reader]:
         from tracer.enrich.names import system_names
-        from tracer.enrich.processes import Processes
+        from tracer.enrich.processes import Processes, local_ports
         from tracer.enrich.resolve import resolve
         from tracer.kernel import source
         from tracer.kernel.loader import check_ring_size
@@ -147,6 +147,8 @@ class _Session:
         layout = parse(source.wire_header())
         selection = resolve(options.filter, follower.network, system_names())
         selection.only_namespaces = options.namespaces
+        if selection.pid is not None or selection.comm is not None or selection.uid is not None:
+            loaded.watch_ports(local_ports(selection.pid, selection.comm, selection.uid))
         loaded.set_filter(
             selection.wire(layout, {"none": 0, "first": 1, "all": 2}[options.stacks], os.getpid())
         )
@@ -168,6 +170,7 @@ class _Session:
             ensure=follower.ensure,
             owner=Processes().owner,
             limit=options.count,
+            filtered=options.filter.given,
         )
         reader = Reader(ring, layout.record)
         stack.callback(reader.close)
@@ -210,7 +213,7 @@ class _Session:
         if not self._options.command:
             return
         try:
-            self._child = subprocess.Popen(self._options.command)
+            self._child = subprocess.Popen(self._options.command, stdout=sys.stderr)  # our stdout is for data
         except OSError as error:
             raise BadRequest(f"cannot run {self._options.command[0]}: {error.strerror}") from error
 

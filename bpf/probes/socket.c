@@ -28,6 +28,15 @@ inline_always void read_socket(struct tuple *flow, struct sock *sk, u32 *netns)
 		READ(*netns, &net->ns.inum);
 }
 
+/* With a filter by process: watch the port of each socket that such a process is seen to use. */
+inline_always void remember_socket(struct cpu_state *cpu, const struct tuple *flow)
+{
+	struct filter *filter = the_filter();
+
+	if (WITH_FILTER && filter && (filter->active & TERMS_OWNER) && !cpu->softirq && owner_matches(filter))
+		remember_port(flow);
+}
+
 inline_always int emit_socket(struct sock *sk, int kind, s32 new_state, u16 old_state)
 {
 	struct cpu_state *cpu = this_cpu();
@@ -38,6 +47,7 @@ inline_always int emit_socket(struct sock *sk, int kind, s32 new_state, u16 old_
 	if (!cpu)
 		return 0;
 	read_socket(&flow, sk, &netns);
+	remember_socket(cpu, &flow);
 	if (flow.family != AF_INET || !want_flow(cpu, &flow, netns, 0))
 		return 0;
 	record = begin(cpu, kind);

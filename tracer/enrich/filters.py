@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tracer.wire.layout import Layout
 
 _MAX_DEVICES = 16
-_COMM_BYTES = 15
+COMM_BYTES = 15
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -78,7 +78,7 @@ class Selection:
             record["mark"], record["mark_mask"] = self.mark
             active |= terms["TERM_MARK"]
         if self.comm is not None:
-            record["comm"] = np.frombuffer(self.comm.encode()[:_COMM_BYTES].ljust(16, b"\0"), np.uint8)
+            record["comm"] = np.frombuffer(self.comm.encode()[:COMM_BYTES].ljust(16, b"\0"), np.uint8)
             active |= terms["TERM_COMM"]
         if self.iif is not None and len(self.iif) <= _MAX_DEVICES:
             for index, (netns, ifindex) in enumerate(sorted(self.iif)):
@@ -170,10 +170,9 @@ class Selection:
     def _device_test(
         self, steps: Steps, wanted: frozenset[tuple[int, int]], events: tuple[Event, ...]
     ) -> Array:
-        pairs = np.array([netns << 32 | ifindex for netns, ifindex in wanted], np.int64)
-        here = steps.hops.netns[steps.hop].astype(np.int64) << 32 | steps.records["ifindex"][
-            steps.row
-        ].astype(np.int64)
+        pairs = np.array([netns << 32 | ifindex for netns, ifindex in wanted], np.uint64)
+        netns = steps.hops.netns[steps.hop].astype(np.uint64)
+        here = netns << np.uint64(32) | steps.records["ifindex"][steps.row].astype(np.uint64)
         result: Array = np.isin(steps.event, [int(event) for event in events]) & np.isin(here, pairs)
         return result
 
@@ -196,8 +195,7 @@ class Selection:
         if self.family is not None:
             result &= records["family"][row] == int(FAMILIES[self.family])
         if not result.all():
-            checks = (steps.event == Event.LOOKUP) & (steps.notes["purpose"][row] == Purpose.SOURCE_CHECK)
-            result &= ~checks
+            result &= steps.notes["purpose"][row] != Purpose.SOURCE_CHECK  # its ends are swapped
         return result
 
 

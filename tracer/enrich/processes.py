@@ -12,6 +12,7 @@ from tracer.enrich.names import pids
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TCP, UDP = 6, 17
 FILES = {1: ("icmp", "raw"), 6: ("tcp", "tcp6"), 17: ("udp", "udp6"), 58: ("icmp6", "raw6")}
 RAW = ("raw", "raw6")
 MAX_AGE_NS = 1_000_000_000
@@ -88,6 +89,24 @@ class Processes:
         if self._is_stale("members", max_age_ns):
             self._members = _members()
         return self._members.get(netns_inode, [])
+
+
+def local_ports(pid: int | None, comm: str | None, uid: int | None) -> set[tuple[int, int]]:
+    """(protocol, port) of every TCP and UDP socket that processes with this id, name and user have open now."""
+    found = set()
+    for candidate in [pid] if pid is not None else pids():
+        if comm is not None and (_comm(candidate) or "") != comm:
+            continue
+        try:
+            if uid is not None and Path(f"/proc/{candidate}").stat().st_uid != uid:
+                continue
+        except OSError:
+            continue
+        inodes = set(_socket_inodes(candidate))
+        for proto in (TCP, UDP) if inodes else ():
+            sockets = _read_sockets(candidate, proto) or ()
+            found |= {(proto, item.port) for item in sockets if item.inode in inodes and item.port}
+    return found
 
 
 def _members() -> dict[int, list[int]]:

@@ -150,8 +150,11 @@ def check_words(explained: Explained, in_dev: str, rp_filter: int, *, failed: bo
     return f"{mode}: reached through {explained.lookups[-1].get('dev')}, {end}"
 
 
-def cached_words(via: Via, ref: int, purpose: Purpose) -> str:
-    """Why a packet needed no lookup, and which packet's decision it used."""
+def cached_words(via: Via, ref: int, purpose: Purpose, *, filtered: bool = False) -> str:
+    """Why a packet needed no lookup, and which packet's decision it used.
+
+    With a filter (`filtered`) the lookup of a flow's first packet may only have been kept out.
+    """
     if via is Via.LOOPBACK:
         return "no lookup: the loopback device keeps the route of the output decision"
     if via is Via.LOOPED_COPY:
@@ -165,6 +168,8 @@ def cached_words(via: Via, ref: int, purpose: Purpose) -> str:
         Via.EARLY_DEMUX: "early demux",
         Via.HINT: "route hint of the packet before",
     }
+    if ref == BEFORE_THE_TRACE and filtered:
+        return "no lookup seen: cached, or made before the trace, or kept out by the filter"
     if ref == BEFORE_THE_TRACE:
         return (
             f"cached: decided before the trace ({names[via]})"

@@ -47,6 +47,12 @@ class Loaded:
         table = self.program["settings"]
         table[ctypes.c_int(0)] = table.Leaf.from_buffer_copy(settings.tobytes())
 
+    def watch_ports(self, ports: set[tuple[int, int]]) -> None:
+        """With a filter by process: what comes to these (protocol, port) may be for it."""
+        table = self.program["ports"]
+        for proto, number in ports:
+            table[table.Key(number, proto, 0)] = table.Leaf(1)
+
     def refused(self) -> list[int]:
         """Reservations the full ring refused, by record kind."""
         table = self.program["refused"]

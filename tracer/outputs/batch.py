@@ -39,6 +39,7 @@ class World:
     ensure: Callable[[int], object]
     owner: Callable[[int, int, int, int], tuple[int, str] | None]
     clock_offset_ns: int
+    filtered: bool = False
 
 
 class Batch:

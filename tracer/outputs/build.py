@@ -195,7 +195,8 @@ class RowBuilder:
         elif event is Event.DECISION:
             via = Via(int(steps.via[step]))
             purpose = Purpose.INPUT if batch.is_receive(step) else Purpose.OUTPUT
-            words = cached_words(via, int(steps.notes["ref"][steps.row[step]]), purpose)
+            ref = int(steps.notes["ref"][steps.row[step]])
+            words = cached_words(via, ref, purpose, filtered=self._world.filtered)
             row.update(purpose=PURPOSE_NAMES[purpose], reason=words, evidence="inferred", cached=True)
         else:
             self._end_columns(batch, step, row, comms)
