@@ -225,3 +225,10 @@ def test_a_packet_goes_on_across_batches():
     assert [len(steps) > 0 for steps in told] == [False, False, False, True]
     assert [story.hops for story in stories(told[-1])] == [["r router forward", "s server deliver"]]
     assert correlator.held == 0
+
+
+def test_what_was_freed_is_not_freed_again():
+    """An end behind an end is of another packet, that nobody saw before."""
+    scene = Scene()
+    scene.softirq().receive(PACKET, R0).consume(PACKET, R0).drop(PACKET, R0)
+    assert packets(scene) == [["receive", "consume"]]

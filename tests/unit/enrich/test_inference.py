@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
-from tests.unit.correlate.records import C0, KINDS, LO, LOCAL, R0, R1, Packet, R, Scene, fails, hit, miss
+from tests.unit.correlate.records import BRIDGE, KINDS, LOCAL, R0, R1, Packet, R, Scene, fails, hit, miss
 from tests.unit.outputs.worlds import LOCAL_RULE, MAIN_RULE, NAMES, SOURCE_RULE, route, state
 from tracer.correlate.callers import Purpose
-from tracer.enrich.inference import address, device, explain_decision
+from tracer.enrich.inference import address, choose_nexthop, device, explain_decision
 from tracer.model.network import Nexthop, NexthopObject, Route, Rule
 
 IPV4 = int(socket.AF_INET)
@@ -226,5 +226,40 @@ def test_every_device_of_a_multipath_route_is_known():
     both = Route(IPV4, 100, nexthops=(Nexthop(2), Nexthop(3)))
     known = state(R, tables={254: (), 255: (), 100: (both,)})
     assert explain(miss(255), hit(100, R1), states=(known,)).devices == {"r0", "r1"}
-    assert LO.name == "lo"
-    assert C0.ifindex == 2
+
+
+def gatewayed(*ways):
+    """A route of several nexthops, given as (device, last byte of the gateway)."""
+    nexthops = tuple(
+        Nexthop(dev.ifindex, IPV4 if last else 0, 0x0A020000 + last if last else 0) for dev, last in ways
+    )
+    return state(R, tables={254: (), 255: (), 100: (Route(IPV4, 100, nexthops=nexthops),)})
+
+
+@pytest.mark.parametrize(
+    ("ways", "used", "dev", "gateway"),
+    [
+        (((R1, 0), (R0, 7)), R0, "r0", "10.2.0.7"),
+        (((R1, 0), (R0, 7)), R1, "r1", None),
+        (((R1, 0), (R0, 7), (R0, 8)), R0, "r0", None),
+        (((R1, 0), (R0, 7)), BRIDGE, None, None),
+    ],
+)
+def test_of_a_multipath_route_the_nexthop_used_is_shown(ways, used, dev, gateway):
+    """By the device the packet left by; a gateway only when that tells which."""
+    known = gatewayed(*ways)
+    found = explain(miss(255), hit(100, R1), states=(known,))
+    choose_nexthop(found, known, used.ifindex)
+    assert told(found, "dev", "gateway")[1] == (dev, gateway)
+    assert (found.decision["dev"], found.decision["gateway"]) == (dev, gateway)
+    assert found.decision["evidence"] == "inferred"
+
+
+def test_a_single_nexthop_stays_what_the_probe_saw():
+    """Whatever device the packet left by; the same without a configuration."""
+    found = explain(miss(255), hit(100, R1))
+    choose_nexthop(found, state(R), R0.ifindex)
+    assert told(found, "dev")[1] == ("r1",)
+    assert found.decision["evidence"] == "observed"
+    choose_nexthop(found, None, R0.ifindex)
+    assert told(found, "dev")[1] == ("r1",)

@@ -52,29 +52,37 @@ BLACKHOLE_RULE = {"rule": 50, "rule_text": "from all blackhole", "result": "blac
             "IP_RPFILTER",
             "ip_rcv_finish_core",
             CHECK,
-            "source check failed: 10.1.0.2 is reached through r1 (rule 100, table 100), the packet came in on r0, "
-            "rp_filter is strict on r0 (SKB_DROP_REASON_IP_RPFILTER in ip_rcv_finish_core)",
+            (
+                "source check failed: 10.1.0.2 is reached through r1 (rule 100, table 100), the packet came in on r0, "
+                "rp_filter is strict on r0 (SKB_DROP_REASON_IP_RPFILTER in ip_rcv_finish_core)"
+            ),
         ),
         (
             "IP_RPFILTER",
             "",
             explained("source-check", "no route"),
-            "source check failed: 10.1.0.2 came in on r0, there is no route back to it, rp_filter is strict on r0 "
-            "(SKB_DROP_REASON_IP_RPFILTER)",
+            (
+                "source check failed: 10.1.0.2 came in on r0, there is no route back to it, rp_filter is strict on r0 "
+                "(SKB_DROP_REASON_IP_RPFILTER)"
+            ),
         ),
         (
             "IP_RPFILTER",
             "",
             explained("source-check", "blackhole"),
-            "source check failed: 10.1.0.2 came in on r0, rule 100, table 100 says blackhole, rp_filter is strict on r0 "
-            "(SKB_DROP_REASON_IP_RPFILTER)",
+            (
+                "source check failed: 10.1.0.2 came in on r0, rule 100, table 100 says blackhole, "
+                "rp_filter is strict on r0 (SKB_DROP_REASON_IP_RPFILTER)"
+            ),
         ),
         (
             "IP_RPFILTER",
             "",
             explained("source-check", "prohibit", extra={"rule": 7, "rule_text": "from all prohibit"}),
-            "source check failed: 10.1.0.2 came in on r0, rule 7 says prohibit, rp_filter is strict on r0 "
-            "(SKB_DROP_REASON_IP_RPFILTER)",
+            (
+                "source check failed: 10.1.0.2 came in on r0, rule 7 says prohibit, rp_filter is strict on r0 "
+                "(SKB_DROP_REASON_IP_RPFILTER)"
+            ),
         ),
         (
             # The decision that is known is not the check: nothing is said of its device.
@@ -88,8 +96,10 @@ BLACKHOLE_RULE = {"rule": 50, "rule_text": "from all blackhole", "result": "blac
             "NOT_SPECIFIED",
             "ip_rcv_finish_core",
             CHECK,
-            "source check failed: 10.1.0.2 is reached through r1 (rule 100, table 100), the packet came in on r0, "
-            "rp_filter is strict on r0 (SKB_DROP_REASON_NOT_SPECIFIED in ip_rcv_finish_core)",
+            (
+                "source check failed: 10.1.0.2 is reached through r1 (rule 100, table 100), the packet came in on r0, "
+                "rp_filter is strict on r0 (SKB_DROP_REASON_NOT_SPECIFIED in ip_rcv_finish_core)"
+            ),
         ),
         ("IP_INNOROUTES", "ip_error", NO_ROUTE, "no route to 10.2.0.2 (SKB_DROP_REASON_IP_INNOROUTES in ip_error)"),
         ("IP_INNOROUTES", "ip_error", None, "no route to 10.2.0.2 (SKB_DROP_REASON_IP_INNOROUTES in ip_error)"),
