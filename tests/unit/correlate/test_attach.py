@@ -26,7 +26,7 @@ PACKET = Packet()
 ROUTED = PACKET.but(ttl=63)
 
 
-def lines(scene, **context):
+def lines_of(scene, **context):
     """The lines of each path of a packet, and of decisions that belong to none."""
     return [(story.packet > 0, story.lines) for story in scene.stories(**context)]
 
@@ -45,7 +45,7 @@ def test_a_router_decides_input_and_checks_the_source(stacks):
     scene = Scene()
     soft = scene.softirq().receive(PACKET, R0).decide(PACKET.key(R0), stacks[0], miss(255), hit(254, R1))
     soft.decide(PACKET.check_key(R0, flow=5), stacks[1], miss(255), hit(254, R0)).xmit(ROUTED, R1)
-    assert lines(scene) == [
+    assert lines_of(scene) == [
         (True, ["receive r0", "1 input 255 miss", "1 input 254 hit", "1 input decided",
                 "2 source-check 255 miss", "2 source-check 254 hit", "2 source-check decided", "forward r1"]),
     ]  # fmt: skip
@@ -191,7 +191,9 @@ def test_a_packet_that_waited_for_arp_leaves_elsewhere():
     scene.task(1).decide(PACKET.key(), "send", miss(255), hit(254, C0))
     scene.wait(MS)
     scene.softirq(1).xmit(PACKET, C0)
-    assert lines(scene) == [(True, ["1 output 255 miss", "1 output 254 hit", "1 output decided", "send c0"])]
+    assert lines_of(scene) == [
+        (True, ["1 output 255 miss", "1 output 254 hit", "1 output decided", "send c0"])
+    ]
 
 
 def test_several_waiting_packets_take_their_decisions_in_order():
@@ -204,7 +206,7 @@ def test_several_waiting_packets_take_their_decisions_in_order():
     soft = scene.softirq(1)
     for packet in waiting:
         soft.xmit(packet, C0)
-    assert [line for _, (line, *_rest) in lines(scene)] == [
+    assert [line for _, (line, *_rest) in lines_of(scene)] == [
         "1 output 100 hit",
         "1 output 101 hit",
         "1 output 102 hit",
@@ -295,3 +297,15 @@ def test_softirq_interrupts_a_sender_without_confusion():
     soft.xmit(other.but(ttl=63), R1)
     task.xmit(PACKET, C0)
     assert owned(scene) == [["output"], ["input"]]
+
+
+def test_of_two_namespaces_with_the_same_flow_each_has_its_own_decision():
+    """Two containers with the same addresses wait at the same time."""
+    scene = Scene()
+    scene.task(1, netns=S).decide(PACKET.key(), "send", hit(100, S0))
+    scene.task(2).decide(PACKET.key(), "send", hit(254, C0))
+    scene.softirq(1).xmit(PACKET, C0).xmit(PACKET.but(skb=0x9000, ip_id=8), S0)
+    assert [(lines[0], lines[-1]) for _, lines in lines_of(scene)] == [
+        ("1 output 100 hit", "send s0"),
+        ("1 output 254 hit", "send c0"),
+    ]
