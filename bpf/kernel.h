@@ -20,6 +20,18 @@
  */
 #define READ(dst, pointer) bpf_probe_read_kernel(&(dst), sizeof(dst), (const void *)(pointer))
 
+/*
+ * A read costs more than the bytes it brings: members that lie near each other are read in one go. SPAN is how many
+ * bytes there are from one member (aligned to eight bytes) to the end of another, BUFFER makes room for them, PICK
+ * takes a member out.
+ */
+#define MEMBER(type, member) (((type *)0)->member)
+#define SPAN(type, first, last) (offsetof(type, last) + sizeof(MEMBER(type, last)) - offsetof(type, first))
+#define BUFFER(name, bytes) u64 name[((bytes) + 7) / 8]
+#define PICK(buffer, type, first, member)                                                    \
+	(*(typeof(MEMBER(type, member)) *)((const char *)(buffer) + offsetof(type, member) - \
+					   offsetof(type, first)))
+
 #define inline_always static __always_inline
 
 /* Host order of a big-endian 16-bit number, without headers that differ between distributions. */

@@ -20,7 +20,6 @@ struct tuple {
 struct packet {
 	struct tuple flow;
 	u64 head;
-	struct net_device *device;
 	struct sock *sock;
 	u32 ifindex;
 	u32 netns;
@@ -73,55 +72,90 @@ inline_always bool has_ports(u8 proto)
 	return proto == PROTO_TCP || proto == PROTO_UDP || proto == PROTO_SCTP || proto == PROTO_UDPLITE;
 }
 
-inline_always u32 netns_of_device(struct net_device *device)
+inline_always u32 netns_of(const struct net *net)
 {
-	struct net *net = 0;
 	u32 inode = 0;
 
-	READ(net, &device->nd_net.net);
 	if (net)
 		READ(inode, &net->ns.inum);
 	return inode;
 }
 
-inline_always void read_transport(struct tuple *flow, const void *at)
-{
-	struct transport_header transport = {};
+#define DEVICE_INDEX offsetof(struct net_device, ifindex)
+#define DEVICE_NET offsetof(struct net_device, nd_net.net)
+#define DEVICE_FROM ((DEVICE_INDEX < DEVICE_NET ? DEVICE_INDEX : DEVICE_NET) & ~7UL)
+#define DEVICE_TO ((DEVICE_INDEX < DEVICE_NET ? DEVICE_NET : DEVICE_INDEX) + 8)
+#define DEVICE_SPAN (DEVICE_TO - DEVICE_FROM)
+#define DEVICE_NEAR 128 /* bytes between the two up to which one read is cheaper */
 
-	if (!has_ports(flow->proto) && flow->proto != PROTO_ICMP && flow->proto != PROTO_ICMPV6)
+/* Index and namespace of a device. */
+inline_always void read_device(const struct net_device *device, u32 *ifindex, u32 *netns)
+{
+	const char *at = (const char *)device + DEVICE_FROM;
+	BUFFER(near, DEVICE_NEAR);
+	const struct net *net = 0;
+
+	if (!device)
 		return;
-	if (READ(transport, at))
-		bpf_probe_read_kernel(&transport, 8, at);
-	if (has_ports(flow->proto)) {
-		flow->sport = host16(transport.first);
-		flow->dport = host16(transport.second);
-		if (flow->proto == PROTO_TCP)
-			flow->detail = transport.rest[9];
+	if (DEVICE_SPAN <= DEVICE_NEAR) {
+		if (bpf_probe_read_kernel(near, DEVICE_SPAN, at))
+			return;
+		*ifindex = *(u32 *)((char *)near + DEVICE_INDEX - DEVICE_FROM);
+		net = *(const struct net **)((char *)near + DEVICE_NET - DEVICE_FROM);
 	} else {
-		flow->detail = host16(transport.first);
+		READ(*ifindex, &device->ifindex);
+		READ(net, &device->nd_net.net);
+	}
+	*netns = netns_of(net);
+}
+
+inline_always void take_transport(struct tuple *flow, const struct transport_header *transport)
+{
+	if (has_ports(flow->proto)) {
+		flow->sport = host16(transport->first);
+		flow->dport = host16(transport->second);
+		if (flow->proto == PROTO_TCP)
+			flow->detail = transport->rest[9];
+	} else if (flow->proto == PROTO_ICMP || flow->proto == PROTO_ICMPV6) {
+		flow->detail = host16(transport->first);
 	}
 }
 
+/* Most packets have no IP options: both headers are read in one go. */
+struct ipv4_headers {
+	struct ipv4_header ip;
+	struct transport_header transport;
+};
+
 inline_always bool read_ipv4(struct tuple *flow, const void *at)
 {
-	struct ipv4_header ip = {};
+	struct ipv4_headers headers = {};
+	struct ipv4_header *ip = &headers.ip;
+	u8 length;
 
-	if (READ(ip, at) || ip.version_length >> 4 != 4)
+	if (READ(headers, at) && bpf_probe_read_kernel(&headers, sizeof(*ip) + 8, at))
+		return false;
+	if (ip->version_length >> 4 != 4)
 		return false;
 	flow->family = AF_INET;
-	flow->proto = ip.proto;
-	flow->tos = ip.tos;
-	flow->ttl = ip.ttl;
-	flow->ip_id = host16(ip.id);
-	__builtin_memcpy(flow->saddr, ip.saddr, 4);
-	__builtin_memcpy(flow->daddr, ip.daddr, 4);
-	if (!(host16(ip.fragment) & FRAGMENT_OFFSET))
-		read_transport(flow, at + (ip.version_length & 15) * 4);
+	flow->proto = ip->proto;
+	flow->tos = ip->tos;
+	flow->ttl = ip->ttl;
+	flow->ip_id = host16(ip->id);
+	__builtin_memcpy(flow->saddr, ip->saddr, 4);
+	__builtin_memcpy(flow->daddr, ip->daddr, 4);
+	if (host16(ip->fragment) & FRAGMENT_OFFSET)
+		return true;
+	length = (ip->version_length & 15) * 4;
+	if (length != sizeof(*ip))
+		READ(headers.transport, at + length);
+	take_transport(flow, &headers.transport);
 	return true;
 }
 
 inline_always bool read_ipv6(struct tuple *flow, const void *at)
 {
+	struct transport_header transport = {};
 	struct ipv6_header ip = {};
 
 	if (READ(ip, at) || ip.version_class[0] >> 4 != 6)
@@ -132,48 +166,44 @@ inline_always bool read_ipv6(struct tuple *flow, const void *at)
 	flow->tos = (ip.version_class[0] & 15) << 4 | ip.version_class[1] >> 4;
 	__builtin_memcpy(flow->saddr, ip.saddr, 16);
 	__builtin_memcpy(flow->daddr, ip.daddr, 16);
-	read_transport(flow, at + sizeof(ip));
+	READ(transport, at + sizeof(ip));
+	take_transport(flow, &transport);
 	return true;
 }
 
-inline_always void read_device(struct packet *packet, struct sk_buff *skb)
-{
-	READ(packet->device, &skb->dev);
-	if (packet->device) {
-		READ(packet->ifindex, &packet->device->ifindex);
-		packet->netns = netns_of_device(packet->device);
-	}
-}
+#define SKB(buffer, member) PICK(buffer, struct sk_buff, len, member)
 
 /*
  * Read a packet; false when it is not IP (ARP is kept: it is routed too) or its headers cannot be read.
  * `at_data`: the network header is where skb->data points (on receive, before the offsets are set).
- * The device is read apart: in a socket's queue skb->dev is something else.
+ * `on_device`: the packet is on a device; in a socket's queue skb->dev is something else.
  */
-inline_always bool read_packet(struct packet *packet, struct sk_buff *skb, bool at_data)
+inline_always bool read_packet(struct packet *packet, struct sk_buff *skb, bool at_data, bool on_device)
 {
-	const unsigned char *data = 0;
-	u16 offset = 0;
+	BUFFER(members, SPAN(struct sk_buff, len, data)) = {};
+	const struct net_device *device = 0;
+	const unsigned char *data;
 
-	READ(packet->ethertype, &skb->protocol);
-	packet->ethertype = host16(packet->ethertype);
+	if (bpf_probe_read_kernel(members, SPAN(struct sk_buff, len, data), &skb->len))
+		return false;
+	packet->ethertype = host16(SKB(members, protocol));
 	if (packet->ethertype != ETH_P_IP && packet->ethertype != ETH_P_ARP &&
 	    !(TRACE_IPV6 && packet->ethertype == ETH_P_IPV6))
 		return false;
-	READ(packet->head, &skb->head);
+	packet->head = (u64)SKB(members, head);
+	packet->mark = SKB(members, mark);
+	packet->length = SKB(members, len);
+	packet->packet_type = *((u8 *)members + offsetof(struct sk_buff, __pkt_type_offset) -
+				offsetof(struct sk_buff, len)) &
+			      PKT_TYPE_MASK;
 	READ(packet->sock, &skb->sk);
-	READ(packet->mark, &skb->mark);
-	READ(packet->length, &skb->len);
-	READ(packet->packet_type, (const char *)skb + offsetof(struct sk_buff, __pkt_type_offset));
-	packet->packet_type &= PKT_TYPE_MASK;
+	if (on_device) {
+		READ(device, &skb->dev);
+		read_device(device, &packet->ifindex, &packet->netns);
+	}
 	if (packet->ethertype == ETH_P_ARP)
 		return true;
-	if (at_data) {
-		READ(data, &skb->data);
-	} else {
-		READ(offset, &skb->network_header);
-		data = (const unsigned char *)packet->head + offset;
-	}
+	data = at_data ? SKB(members, data) : SKB(members, head) + SKB(members, network_header);
 	return packet->ethertype == ETH_P_IP ? read_ipv4(&packet->flow, data)
 					     : read_ipv6(&packet->flow, data);
 }

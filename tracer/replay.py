@@ -8,14 +8,15 @@ from typing import IO, Any
 
 import numpy as np
 
+from tracer.correlate.kinds import Kinds
 from tracer.enrich.filters import Selection
-from tracer.errors import BadCapture
+from tracer.errors import BadCapture, TracerError
 from tracer.model.network import Network
 from tracer.outputs.registry import RAW_SUFFIX, Converted, Output, open_output, output_format
 from tracer.outputs.registry import convert as convert_rows
 from tracer.pipeline import Processing, Symbols
 from tracer.wire.capture import CaptureReader, Kind
-from tracer.wire.layout import parse
+from tracer.wire.layout import Layout, parse
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ def convert(source: str | Path, target: str | Path | IO[Any], wanted: str | None
 def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
     """Feed the records of a raw capture through the pipeline; returns how many rows were written."""
     with CaptureReader(source) as reader:
-        layout = parse(reader.header["wire"])
+        layout, clock_offset_ns = _header(reader, source)
         processing = Processing(
             layout=layout,
             network=known.network,
@@ -55,16 +56,33 @@ def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
             reasons={int(number): name for number, name in reader.header.get("reasons", {}).items()},
             selection=Selection(),
             outputs=outputs,
-            clock_offset_ns=int(reader.header["clock_offset_ns"]),
+            clock_offset_ns=clock_offset_ns,
         )
         horizon_ns = 0
         for frame in reader.frames():
             if frame.kind is Kind.RECORDS:
-                records = np.frombuffer(frame.payload, dtype=layout.record)
+                records = _records(frame.payload, layout, source)
                 horizon_ns = max(horizon_ns, int(records["ts_ns"].max(initial=0)))
                 processing.feed(records, horizon_ns)
         processing.finish(horizon_ns)
         return processing.counts.rows
+
+
+def _header(reader: CaptureReader, source: str | Path) -> tuple[Layout, int]:
+    """The layout of the records and the clock's offset; raises BadCapture when they are not what we write."""
+    try:
+        layout = parse(reader.header["wire"])
+        Kinds.of(layout)
+        return layout, int(reader.header["clock_offset_ns"])
+    except (TracerError, KeyError, TypeError, ValueError) as error:
+        raise BadCapture(f"cannot read the header of {source}: {error}") from error
+
+
+def _records(payload: bytes, layout: Layout, source: str | Path) -> np.ndarray[Any, Any]:
+    try:
+        return np.frombuffer(payload, dtype=layout.record)
+    except ValueError as error:
+        raise BadCapture(f"cannot read {source}: a frame holds a part of a record") from error
 
 
 def _read_names(source: str | Path) -> tuple[_Known, int]:

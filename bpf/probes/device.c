@@ -19,9 +19,8 @@ TRACEPOINT(netif_receive_skb)
 	struct packet packet = {};
 	bool wanted;
 
-	if (!cpu || !read_packet(&packet, skb, true))
+	if (!cpu || !read_packet(&packet, skb, true, true))
 		return 0;
-	read_device(&packet, skb);
 	wanted = want_packet(cpu, &packet, skb, KIND_RECEIVE);
 	/* A list is announced whole before its first packet is routed: one wanted packet makes all lookups so. */
 	cpu->wanted = wanted || (cpu->receiving && cpu->wanted);
@@ -34,9 +33,8 @@ inline_always int outgoing(struct sk_buff *skb, int kind)
 	struct cpu_state *cpu = this_cpu();
 	struct packet packet = {};
 
-	if (!cpu || !read_packet(&packet, skb, false))
+	if (!cpu || !read_packet(&packet, skb, false, true))
 		return 0;
-	read_device(&packet, skb);
 	cpu->receiving = 0;
 	return want_packet(cpu, &packet, skb, kind) ? emit_packet(cpu, &packet, skb, kind) : 0;
 }

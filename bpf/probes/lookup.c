@@ -67,18 +67,24 @@ inline_always void read_flow_key(struct tuple *flow, const struct flowi4 *key)
 }
 
 /* The route behind an embedded nexthop, or the id of the nexthop object when there is one. */
+#define ROUTE(buffer, member) PICK(buffer, struct fib_info, fib_flags, member)
+
+/* The route behind an embedded nexthop, or the id of the nexthop object when there is one. */
 inline_always void read_route(struct record *record, struct fib_nh_common *nhc)
 {
+	BUFFER(route, SPAN(struct fib_info, fib_flags, fib_priority)) = {};
 	struct fib_info *info = 0;
 	struct nexthop *object = 0;
 
 	READ(info, &((struct fib_nh *)nhc)->nh_parent);
 	if (info) {
-		READ(record->owner_table, &info->fib_tb_id);
-		READ(record->route_type, &info->fib_type);
-		READ(record->route_protocol, &info->fib_protocol);
-		READ(record->route_scope, &info->fib_scope);
-		READ(record->priority, &info->fib_priority);
+		bpf_probe_read_kernel(route, SPAN(struct fib_info, fib_flags, fib_priority),
+				      &info->fib_flags);
+		record->owner_table = ROUTE(route, fib_tb_id);
+		record->route_type = ROUTE(route, fib_type);
+		record->route_protocol = ROUTE(route, fib_protocol);
+		record->route_scope = ROUTE(route, fib_scope);
+		record->priority = ROUTE(route, fib_priority);
 		return;
 	}
 	record->hints |= HINT_NEXTHOP_OBJECT;
@@ -87,24 +93,22 @@ inline_always void read_route(struct record *record, struct fib_nh_common *nhc)
 		READ(record->nexthop_id, &object->id);
 }
 
+#define NEXTHOP(buffer, member) PICK(buffer, struct fib_nh_common, nhc_dev, member)
+
 inline_always void read_nexthop(struct record *record, struct fib_nh_common *nhc)
 {
-	struct net_device *device = 0;
-	u8 family = 0;
+	BUFFER(nexthop, SPAN(struct fib_nh_common, nhc_dev, nhc_gw)) = {};
 
-	READ(family, &nhc->nhc_family);
-	READ(record->gateway_family, &nhc->nhc_gw_family);
-	READ(record->nexthop_flags, &nhc->nhc_flags);
-	READ(device, &nhc->nhc_dev);
-	if (device) {
-		READ(record->ifindex, &device->ifindex);
-		record->netns = netns_of_device(device);
-	}
+	if (bpf_probe_read_kernel(nexthop, SPAN(struct fib_nh_common, nhc_dev, nhc_gw), &nhc->nhc_dev))
+		return;
+	record->gateway_family = NEXTHOP(nexthop, nhc_gw_family);
+	record->nexthop_flags = NEXTHOP(nexthop, nhc_flags);
+	read_device(NEXTHOP(nexthop, nhc_dev), &record->ifindex, &record->netns);
 	if (record->gateway_family == AF_INET)
-		bpf_probe_read_kernel(record->gateway, 4, &nhc->nhc_gw.ipv4);
+		__builtin_memcpy(record->gateway, &NEXTHOP(nexthop, nhc_gw), 4);
 	else if (record->gateway_family == AF_INET6)
-		bpf_probe_read_kernel(record->gateway, 16, &nhc->nhc_gw.ipv6);
-	if (family == AF_INET)
+		__builtin_memcpy(record->gateway, &NEXTHOP(nexthop, nhc_gw), 16);
+	if (NEXTHOP(nexthop, nhc_family) == AF_INET)
 		read_route(record, nhc);
 	else
 		record->hints |= HINT_NEXTHOP_OBJECT; /* a fib6_nh: only nexthop objects lend those to IPv4 */
@@ -115,14 +119,11 @@ inline_always u32 netns_of_task(void)
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct nsproxy *proxy = 0;
 	struct net *net = 0;
-	u32 inode = 0;
 
 	READ(proxy, &task->nsproxy);
 	if (proxy)
 		READ(net, &proxy->net_ns);
-	if (net)
-		READ(inode, &net->ns.inum);
-	return inode;
+	return netns_of(net);
 }
 
 TRACEPOINT(fib_table_lookup)
@@ -152,7 +153,7 @@ TRACEPOINT(fib_table_lookup)
 	record->mark = key.__fl_common.flowic_mark;
 	record->flow_scope = key.__fl_common.flowic_scope;
 	record->flow_flags = key.__fl_common.flowic_flags;
-	READ(record->uid, &((struct flowi4 *)ctx->args[1])->__fl_common.flowic_uid);
+	record->uid = key.__fl_common.flowic_uid.val;
 	if (nhc)
 		read_nexthop(record, nhc);
 	if (!record->netns && !cpu->softirq) {

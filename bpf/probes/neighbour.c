@@ -6,11 +6,11 @@ inline_always int emit_neighbour(struct neighbour *neighbour, struct net_device 
 	struct cpu_state *cpu = this_cpu();
 	struct tuple flow = {};
 	struct record *record;
-	u32 netns = 0;
+	u32 netns = 0, ifindex = 0;
 
 	if (!cpu || !device)
 		return 0;
-	netns = netns_of_device(device);
+	read_device(device, &ifindex, &netns);
 	flow.family = AF_INET;
 	bpf_probe_read_kernel(flow.daddr, 4, neighbour->primary_key);
 	if (!want_flow(cpu, &flow, netns, 0))
@@ -20,7 +20,7 @@ inline_always int emit_neighbour(struct neighbour *neighbour, struct net_device 
 		return 0;
 	store_tuple(record, &flow);
 	record->netns = netns;
-	READ(record->ifindex, &device->ifindex);
+	record->ifindex = ifindex;
 	record->error = state;
 	send(record);
 	return 0;

@@ -24,8 +24,7 @@ inline_always void read_socket(struct tuple *flow, struct sock *sk, u32 *netns)
 	bpf_probe_read_kernel(flow->saddr, 4, &sk->__sk_common.skc_rcv_saddr);
 	bpf_probe_read_kernel(flow->daddr, 4, &sk->__sk_common.skc_daddr);
 	READ(net, &sk->__sk_common.skc_net.net);
-	if (net)
-		READ(*netns, &net->ns.inum);
+	*netns = netns_of(net);
 }
 
 /* With a filter by process: watch the port of each socket that such a process is seen to use. */
@@ -89,7 +88,7 @@ TRACEPOINT(skb_copy_datagram_iovec)
 	struct packet packet = {};
 	struct record *record;
 
-	if (!cpu || !read_packet(&packet, skb, false) || packet.ethertype == ETH_P_ARP)
+	if (!cpu || !read_packet(&packet, skb, false, false) || packet.ethertype == ETH_P_ARP)
 		return 0;
 	if (!want_packet(cpu, &packet, skb, KIND_COPY))
 		return 0;

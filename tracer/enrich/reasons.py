@@ -150,19 +150,22 @@ def check_words(explained: Explained, in_dev: str, rp_filter: int, *, failed: bo
     return f"{mode}: reached through {explained.lookups[-1].get('dev')}, {end}"
 
 
+_NO_LOOKUP = {
+    Via.LOOPBACK: "no lookup: the loopback device keeps the route of the output decision",
+    Via.LOOPED_COPY: "no lookup: the sender's own copy of a broadcast or multicast keeps its route",
+    Via.GROUP_ADDRESS: "no lookup: broadcast and multicast input is decided without one",
+}
+
+
 def cached_words(via: Via, ref: int, purpose: Purpose, *, filtered: bool = False) -> str:
     """Why a packet needed no lookup, and which packet's decision it used.
 
     With a filter (`filtered`) the lookup of a flow's first packet may only have been kept out.
     """
-    if via is Via.LOOPBACK:
-        return "no lookup: the loopback device keeps the route of the output decision"
-    if via is Via.LOOPED_COPY:
-        return "no lookup: the sender's own copy of a broadcast or multicast keeps its route"
-    if via is Via.GROUP_ADDRESS and purpose is Purpose.INPUT:
-        return "no lookup: broadcast and multicast input is decided without one"
-    if via is Via.GROUP_ADDRESS:
+    if via is Via.GROUP_ADDRESS and purpose is Purpose.OUTPUT:
         return "no lookup: broadcast and multicast leave by the device the sender named"
+    if via in _NO_LOOKUP:
+        return _NO_LOOKUP[via]
     names = {
         Via.SOCKET: "socket route",
         Via.EARLY_DEMUX: "early demux",

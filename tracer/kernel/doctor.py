@@ -15,21 +15,12 @@ from pathlib import Path
 
 from tracer.errors import Exit
 from tracer.kernel import attempt
+from tracer.kernel.capabilities import CAPABILITIES, effective, is_held
 from tracer.kernel.kconfig import kernel_config
 from tracer.kernel.probes import TRACEPOINTS, Probe
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 
-_CAPABILITIES = {
-    # name: (bit in include/uapi/linux/capability.h, what lacks without it, needed to trace)
-    "CAP_SYS_ADMIN": (21, "entering other network namespaces, and labs", False),
-    "CAP_BPF": (39, "loading programs", True),
-    "CAP_PERFMON": (38, "attaching programs and reading kernel memory", True),
-    "CAP_NET_ADMIN": (12, "labs", False),
-    "CAP_SYS_RESOURCE": (24, "raising the memlock limit, which kernels before 5.11 need", False),
-    "CAP_SYSLOG": (34, "names of kernel functions when kptr_restrict is set", False),
-}
-_INCLUDED_IN_SYS_ADMIN = {"CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"}
 _FENTRY_NEEDS = ("CONFIG_DEBUG_INFO_BTF", "CONFIG_BPF_JIT", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS")
 _PROGRAMS = {"ip": "iproute2", "nft": "nftables", "ping": "iputils-ping", "setpriv": "util-linux"}
 _SUDO = "sudo fibtrace ..."
@@ -114,21 +105,13 @@ def _permissions() -> Iterator[Check]:
     remedy = "outside this container, or with the capability added to it" if root else _SUDO
     detail = "" if root else f"user id {os.geteuid()}"
     yield Check(area, "root", YES if root else NO, detail, remedy, needed=True, code=Exit.NOT_PERMITTED)
-    held = _effective_capabilities()
-    sys_admin = bool(held >> _CAPABILITIES["CAP_SYS_ADMIN"][0] & 1)
-    for name, (bit, use, needed) in _CAPABILITIES.items():
+    held = effective()
+    for name, (bit, use, needed) in CAPABILITIES.items():
         there = bool(held >> bit & 1)
-        implied = not there and sys_admin and name in _INCLUDED_IN_SYS_ADMIN
+        implied = not there and is_held(name, held)
         detail = "included in CAP_SYS_ADMIN" if implied else "" if there else f"missing for: {use}"
         state = YES if there or implied else NO
         yield Check(area, name, state, detail, remedy, needed, Exit.NOT_PERMITTED)
-
-
-def _effective_capabilities() -> int:
-    for line in _read("/proc/self/status").splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
 
 
 def _kernel() -> Iterator[Check]:

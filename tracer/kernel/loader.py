@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracer.errors import BadRequest, NotPermitted, NotSupported
-from tracer.kernel import source
+from tracer.kernel import capabilities, source
 from tracer.kernel.btf import KernelTypes
 from tracer.kernel.probes import TRACEPOINTS, Probe
 
@@ -94,6 +94,11 @@ def load(ring_bytes: int, *, with_filter: bool = True) -> Loaded:
     """
     if os.geteuid() != 0:
         raise NotPermitted("loading probes needs root\n  try: sudo fibtrace …")
+    lacking = capabilities.missing()
+    if lacking:
+        raise NotPermitted(
+            f"loading probes needs {' and '.join(lacking)}\n  run outside this container, or add them to it"
+        )
     types = KernelTypes()
     try:
         os.environ["BCC_KERNEL_SOURCE"] = str(source.bpf_directory() / "kernel")
