@@ -11,11 +11,16 @@ from tests.live.tracing import fibtrace, paths_of
 from tracer import read
 from tracer.wire.capture import CaptureReader, Kind
 
-SENT = 60000
+SENT = 10_000
+# Our parent is the tool: while it is stopped nobody empties the ring.
 FLOOD = f"""
-import socket
+import os, signal, socket
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
     for number in range({SENT}):
+        if number == 100:
+            os.kill(os.getppid(), signal.SIGSTOP)
+        elif number == {SENT} - 100:
+            os.kill(os.getppid(), signal.SIGCONT)
         sock.sendto(b"x", ("10.2.0.2", 9))
 """
 

@@ -211,6 +211,7 @@ def capture(
     outputs = [word for file in files for word in ("-o", str(file))]
     done = fibtrace("trace", *words, *outputs, "--format", "line", "--", *command)
     assert files[0].exists(), done.stderr
+    assert "error:" not in done.stderr, done.stderr
     frame = tracer.read(files[0])
     if only is not None:
         frame = frame[
