@@ -12,7 +12,7 @@ from tracer.outputs.paths import whole_paths
 from tracer.outputs.schema import conform
 from tracer.outputs.sink import Sink
 
-_PART_ROWS: Final = 65_536
+_PART_ROWS: Final = 8_192
 _NEEDS_QUOTES: Final = '[,"\r\n]|^$'
 _TEXT = pa.string()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tracer.errors import BadCapture
@@ -11,10 +12,13 @@ from tracer.model.path import Columns, Decision, Flow, Hop, Lookup, Path, Proces
 from tracer.outputs.paths import paths
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
 
     from tracer.outputs.sink import Sink
 
+_GROUP_PATHS = 256
 _FLOW = field_names(Flow)
 _LOOKUP = tuple(name for name in field_names(Lookup) if name != "columns")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
@@ -28,12 +32,19 @@ class JsonlOutput:
 
     def write(self, rows: pa.Table) -> None:
         """Append the paths of a batch; on BadCapture the file keeps what it had."""
-        lines = "".join(_encode(path_object(path)) + "\n" for path in paths(rows))
-        self._sink.write(lines.encode())
+        for part in batched_paths(rows):
+            self._sink.write("".join(_encode(path_object(path)) + "\n" for path in part).encode())
 
     def close(self) -> None:
         """Close the file; may be called again."""
         self._sink.close()
+
+
+def batched_paths(rows: pa.Table) -> Iterator[tuple[Path, ...]]:
+    """Paths in groups small enough that a full disk costs little."""
+    every = paths(rows)
+    while group := tuple(islice(every, _GROUP_PATHS)):
+        yield group
 
 
 def path_object(path: Path) -> dict[str, Any]:
