@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracer.correlate.callers import PURPOSE_NAMES, Purpose
 from tracer.correlate.verdicts import Role
-from tracer.enrich.filters import FAMILIES, Prefix, Selection
+from tracer.enrich.filters import COMM_BYTES, FAMILIES, Prefix, Selection
 from tracer.errors import BadRequest, NotSupported
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def resolve(words: FilterWords, network: Network, names: Names) -> Selection:
         oif=None if words.oif is None else _devices("--oif", words.oif, network, inside),
         netns=namespace,
         pid=_number("--pid", words.pid, _U32_MAX),
-        comm=words.comm,
+        comm=None if words.comm is None else _comm(words.comm),
         uid=_number("--uid", words.uid, _U32_MAX),
         mark=None if words.mark is None else _mark(words.mark),
         table=None if words.table is None else _table(words.table, names),
@@ -126,6 +126,11 @@ def _mark(text: str) -> tuple[int, int]:
     if not all(0 <= number <= _U32_MAX for number in pair):
         raise BadRequest(f"--mark {text}: a mark has 32 bits")
     return pair
+
+
+def _comm(text: str) -> str:
+    """A process name as the kernel keeps it (TASK_COMM_LEN): its first 15 bytes."""
+    return text.encode()[:COMM_BYTES].decode(errors="replace")
 
 
 def _table(text: str, names: Names) -> int:

@@ -8,7 +8,6 @@ import numpy as np
 
 from tracer.correlate.columns import Array, Records, codes_of, hash_rows
 from tracer.correlate.verdicts import Role, Steps, Verdict
-from tracer.enrich.filters import COMM_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +45,7 @@ class Owners:
 
     def matches(self, comm: str | None) -> Callable[[Steps], tuple[Array, Array]]:
         """Per hop: the process id, and whether its name is `comm`."""
-        kept = (comm or "").encode()[:COMM_BYTES].decode(errors="replace")  # all that the kernel keeps of it
-        wanted = self._comms.get(kept, -1) if comm else -1
+        wanted = -1 if comm is None else self._comms.get(comm, -1)
         return lambda steps: (steps.hops.pid, steps.hops.comm == wanted)
 
     def _ask_for_owners(self, steps: Steps) -> None:
