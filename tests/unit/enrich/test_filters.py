@@ -29,6 +29,9 @@ from tests.unit.correlate.records import (
 from tracer.correlate.callers import Purpose
 from tracer.correlate.verdicts import Role
 from tracer.enrich.filters import Selection
+from tracer.enrich.names import system_names
+from tracer.enrich.resolve import FilterWords, resolve
+from tracer.model.network import Network
 from tracer.outputs.owners import Owners
 
 TERMS = LAYOUT.enums["filter_term"]
@@ -240,5 +243,6 @@ def test_a_process_is_found_by_the_name_the_kernel_has():
     made = Scene()
     packet = Packet()
     made.task(5, "systemd-resolve", C).decide(packet.key(), "send", hit(254, C0)).xmit(packet, C0)
-    assert kept(made=made, comm="systemd-resolve") == {0}
-    assert kept(made=made, comm="systemd-resolved") == {0}
+    known = resolve(FilterWords(comm="systemd-resolved"), Network(), system_names())
+    assert known.comm == "systemd-resolve"
+    assert kept(made=made, comm=known.comm) == {0}
