@@ -1,11 +1,11 @@
 """Medians, ratios and the printed table."""
 
-# ruff: noqa: INP001 - beside the program that uses it
+# ruff: noqa: INP001, T201 - beside the program that uses it; a table is printed
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _WIDTHS = (44, 13, 13, 13, 11, 11)
@@ -21,11 +21,12 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 class Table:
-    """One line per figure: untraced, perf, fibtrace, and fibtrace's ratio to both; what was aimed at, and whether met."""
+    """One line per figure: untraced, perf, fibtrace, fibtrace's ratio to both; then the goals, met or missed."""
 
     def __init__(self) -> None:
         self.missed: list[str] = []
@@ -68,8 +69,3 @@ def _text(value: float | None, form: str) -> str:
 
 def _ratio(value: float | None, base: float | None) -> str:
     return "" if value is None or not base else f"{value / base:.2f} x"
-
-
-def spread(runs: Sequence[object], value: Callable[[object], float]) -> Spread:
-    """The spread of one value over runs."""
-    return Spread.of([value(run) for run in runs])

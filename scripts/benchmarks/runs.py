@@ -42,10 +42,12 @@ class Run:
 
     @property
     def ns_per_packet(self) -> float:
+        """Of the sender, from its first packet to its last."""
         return self.sent["ns"] / self.sent["packets"]
 
     @property
     def seconds(self) -> float:
+        """How long the sender sent."""
         return self.sent["ns"] / 1e9
 
     @property
