@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.correlate.records import C0, LOCAL, R0, R1, S0, TCP, Packet, S, Scene, hit
+from tests.unit.correlate.records import C0, LOCAL, MS, R0, R1, S0, TCP, Packet, S, Scene, hit
 
 PACKET = Packet()
 LOOPED = 5  # PACKET_LOOPBACK
@@ -85,3 +85,18 @@ def test_tcp_frees_without_a_reason_what_it_has_used(location, reason, hop):
     soft.drop(packet, S0, reason=reason, location=location)
     (story,) = scene.stories(used={0xC0DE}, vague=frozenset({2}))
     assert story.hops == [hop]
+
+
+def test_a_hint_reaches_only_inside_a_list():
+    """ip_list_rcv_finish forgets it at the end: what came long before decided nothing for this one."""
+    scene = Scene()
+    soft = (
+        scene.softirq()
+        .receive(PACKET, R0)
+        .decide(PACKET.key(R0), "input", hit(254, R1))
+        .xmit(PACKET.but(ttl=63), R1)
+    )
+    scene.wait(200 * MS)
+    second = PACKET.but(skb=0x9000, ip_id=9)
+    soft.receive(second, R0).xmit(second.but(ttl=63), R1)
+    assert "#1" not in " ".join(cached(scene)[1])

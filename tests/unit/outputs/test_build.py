@@ -290,3 +290,15 @@ def test_a_full_memory_begins_anew():
     assert rows(forwarded(), builder=builder) == first
     assert not builder._statics.full
     assert route("10.0.0.0/8").prefix == "10.0.0.0/8"
+
+
+def test_what_was_explained_while_it_was_certain_does_not_stand_for_what_was_not():
+    """The same decision before a change and while either state may be in force: each is explained by its own."""
+    scene = forwarded()
+    unsure = scene.now_ns + MS
+    scene.wait(2 * MS)
+    forwarded(PACKET.but(skb=0x9000, ip_id=9), scene)
+    without = state(R, rules=(state(R).rules[0], state(R).rules[2]))
+    later = state(R, since_ns=scene.now_ns + MS, unsure_ns=unsure)
+    found = rows(scene, world(network(without, later)))
+    assert [row.get("rule") for row in found if row.get("table") == "100"] == [None, 100]
