@@ -13,7 +13,7 @@ import numpy as np
 
 from tracer.correlate.callers import Caller, Purpose
 from tracer.correlate.columns import Array, Rows, address_words, changed, last_where, shifted
-from tracer.correlate.episodes import receiving
+from tracer.correlate.episodes import may_be_suppressed, receiving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,12 +114,7 @@ def _continues(records: Rows, group: Array, lookup: Array, suppressing: Array) -
         records["mark"],
         records["proto"],
     )
-    error, netns = shifted(records["error"]), shifted(records["netns"])
-    walked = shifted(records["walked_table"])
-    open_walk = error == -errno.EAGAIN
-    if len(suppressing):
-        pair = netns.astype(np.uint64) << np.uint64(32) | walked.astype(np.uint64)
-        open_walk |= (error == 0) & np.isin(pair, suppressing)
+    open_walk = shifted((records["error"] == -errno.EAGAIN) | may_be_suppressed(records, suppressing))
     before = shifted(lookup)
     if len(before):
         before[0] = False

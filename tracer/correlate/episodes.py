@@ -18,8 +18,10 @@ _PAUSE_NS = 1_000_000
 """Rows of one context further apart than this are not of one episode, in nanoseconds."""
 
 
-def unsettled(batch: Rows, group: Array, kinds: Kinds, fresh_ns: int) -> Array:
+def unsettled(batch: Rows, group: Array, kinds: Kinds, fresh_ns: int, suppressing: Array) -> Array:
     """Rows of episodes that may go on in the next batch; those that began before `fresh_ns` do not.
+
+    `suppressing` is that of `decisions.decide`: after a hit in such a table a walk may go on.
 
     `batch` is sorted by context (`group`), then time. An episode is settled whole or waits whole, and none is settled
     that began after one that waits: what a packet met first is settled first. Rows about another packet than the one
@@ -28,7 +30,7 @@ def unsettled(batch: Rows, group: Array, kinds: Kinds, fresh_ns: int) -> Array:
     if not len(batch):
         return np.zeros(0, bool)
     ts_ns = batch["ts_ns"].astype(np.int64)
-    start = last_where(_starts(batch, group, kinds), group)
+    start = last_where(_starts(batch, group, kinds, suppressing), group)
     ends = np.ones(len(group), bool)
     ends[:-1] = group[1:] != group[:-1]
     last = start[ends]
@@ -48,7 +50,16 @@ def receiving(batch: Rows, group: Array, kinds: Kinds) -> Array:
     return np.where(receive >= last_where(pause, group), receive, -1)
 
 
-def _starts(batch: Rows, group: Array, kinds: Kinds) -> Array:
+def may_be_suppressed(records: Rows, suppressing: Array) -> Array:
+    """Hits in tables that a rule with suppress_prefixlength or suppress_ifgroup names: the walk may go on after."""
+    if not len(suppressing):
+        return np.zeros(len(records), bool)
+    pair = records["netns"].astype(np.uint64) << np.uint64(32) | records["walked_table"].astype(np.uint64)
+    result: Array = (records["error"] == 0) & np.isin(pair, suppressing)
+    return result
+
+
+def _starts(batch: Rows, group: Array, kinds: Kinds, suppressing: Array) -> Array:
     """Rows that begin an episode of their context: see `unsettled`."""
     kind, before = batch["kind"], shifted(batch["kind"])
     edge = np.ones(len(group), bool)
@@ -59,7 +70,7 @@ def _starts(batch: Rows, group: Array, kinds: Kinds) -> Array:
     walk_goes_on = (
         (kind == kinds.LOOKUP) & (before == kinds.LOOKUP) & (batch["flow"] == shifted(batch["flow"]))
     )
-    walk_goes_on &= shifted(batch["error"]) != 0
+    walk_goes_on &= (shifted(batch["error"]) != 0) | shifted(may_be_suppressed(batch, suppressing))
     leaves = (kind == kinds.XMIT) | (kind == kinds.QUEUE) | (kind == kinds.DROP)
     sent = leaves & (before == kinds.LOOKUP)
     starts = np.where(in_receive, receive & (before != kinds.RECEIVE), ~walk_goes_on & ~sent)

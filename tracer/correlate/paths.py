@@ -117,7 +117,9 @@ class Correlator:
         wait = (
             np.zeros(len(batch), bool)
             if final
-            else unsettled(batch, group, self.kinds, horizon_ns - self._patience.settle_ns)
+            else unsettled(
+                batch, group, self.kinds, horizon_ns - self._patience.settle_ns, context.suppressing
+            )
         )
         self._tail = take_rows(batch, wait)
         if wait.any():
