@@ -100,3 +100,15 @@ def test_a_hint_reaches_only_inside_a_list():
     second = PACKET.but(skb=0x9000, ip_id=9)
     soft.receive(second, R0).xmit(second.but(ttl=63), R1)
     assert "#1" not in " ".join(cached(scene)[1])
+
+
+def test_a_packet_whose_source_was_checked_had_no_early_demux():
+    """Also when it is delivered here: ip_route_use_hint checks the source, early demux does not."""
+    scene = Scene()
+    soft = scene.softirq()
+    packets = [PACKET.but(skb=0x1000 * number, ip_id=number) for number in (1, 2)]
+    for packet in packets:
+        soft.receive(packet, S0)
+    soft.decide(packets[0].key(S0), "list", hit(255, S0, LOCAL))
+    soft.decide(packets[1].check_key(S0), "check", hit(254, S0))
+    assert cached(scene) == [[], ["1 cached hint #1"]]
