@@ -110,5 +110,6 @@ def test_a_packet_whose_source_was_checked_had_no_early_demux():
     for packet in packets:
         soft.receive(packet, S0)
     soft.decide(packets[0].key(S0), "list", hit(255, S0, LOCAL))
-    soft.decide(packets[1].check_key(S0), "check", hit(254, S0))
+    soft.decide(packets[0].check_key(S0), "check", hit(254, S0))
+    soft.decide(packets[1].check_key(S0, flow=9), "check", hit(254, S0))
     assert cached(scene) == [[], ["1 cached hint #1"]]
