@@ -41,14 +41,17 @@ def _print_comparison(
     plain, other, ours = runs["untraced"], runs["perf"], runs["fibtrace"]
     table.head(f"{title}: {records:.2f} records and {lookups:.2f} lookups per packet, {len(ours)} rounds")
     costs = [Spread.of([r.ns_per_packet for r in tool]) if tool else None for tool in (plain, other, ours)]
-    table.row("ns per packet, median", tuple(c.median if c else None for c in costs))  # type: ignore[arg-type]
+    table.row("CPU ns per packet, median", tuple(c.median if c else None for c in costs))  # type: ignore[arg-type]
     table.row("  min", tuple(c.low if c else None for c in costs))  # type: ignore[arg-type]
     table.row("  max", tuple(c.high if c else None for c in costs))  # type: ignore[arg-type]
     added = [_added(plain, tool) for tool in (other, ours)]
-    table.row("added ns per packet, median", (None, *(a.median if a else None for a in added)))  # type: ignore[arg-type]
+    table.row("added CPU ns per packet, median", (None, *(a.median if a else None for a in added)))  # type: ignore[arg-type]
     table.row("  min", (None, *(a.low if a else None for a in added)))  # type: ignore[arg-type]
     table.row("  max", (None, *(a.high if a else None for a in added)))  # type: ignore[arg-type]
-    rates = [1e9 / c.median if c else None for c in costs]
+    rates = [
+        Spread.of([r.sent["packets"] / r.seconds for r in tool]).median if tool else None
+        for tool in (plain, other, ours)
+    ]
     table.row("packets/s", (rates[0], rates[1], rates[2]))
     per_packet = (None, perf_samples, records)
     events = [rate * per if rate and per else None for rate, per in zip(rates, per_packet, strict=True)]

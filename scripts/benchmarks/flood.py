@@ -87,9 +87,10 @@ class Batches:
         return int(sent)
 
 
-def flood(batches: Batches, packets: int, rate: float | None) -> tuple[int, int]:
-    """Send that many, at most `rate` per second; (sent, nanoseconds)."""
+def flood(batches: Batches, packets: int, rate: float | None) -> tuple[int, int, int]:
+    """Send that many, at most `rate` per second; (sent, nanoseconds, nanoseconds on the CPU)."""
     sent = 0
+    begin_cpu = time.process_time_ns()
     begin = time.perf_counter_ns()
     while sent < packets:
         sent += batches.send()
@@ -97,7 +98,7 @@ def flood(batches: Batches, packets: int, rate: float | None) -> tuple[int, int]
             ahead = sent / rate - (time.perf_counter_ns() - begin) / 1e9
             if ahead > 0:
                 time.sleep(ahead)
-    return sent, time.perf_counter_ns() - begin
+    return sent, time.perf_counter_ns() - begin, time.process_time_ns() - begin_cpu
 
 
 def main() -> None:
@@ -115,9 +116,15 @@ def main() -> None:
     if options.cpu is not None:
         os.sched_setaffinity(0, {options.cpu})
     targets = destinations(options.to, options.flows, options.ports)
-    sent, took_ns = flood(Batches(targets), options.packets, options.rate)
+    sent, took_ns, busy_ns = flood(Batches(targets), options.packets, options.rate)
     own = resource.getrusage(resource.RUSAGE_SELF)
-    result = {"packets": sent, "ns": took_ns, "cpu_s": own.ru_utime + own.ru_stime, "begin_s": begin_s}
+    result = {
+        "packets": sent,
+        "ns": took_ns,
+        "busy_ns": busy_ns,
+        "cpu_s": own.ru_utime + own.ru_stime,
+        "begin_s": begin_s,
+    }
     if options.out:
         options.out.write_text(json.dumps(result))
     else:
