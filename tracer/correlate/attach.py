@@ -79,33 +79,49 @@ def _inputs(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array)
 
 
 def _lists(scene: Scene, decisions: Decisions, receive: Array, packet: Array) -> None:
-    """List receive announces all packets before it routes the first: decisions come in the packets' order."""
-    inputs = np.flatnonzero(decisions.first & decisions.in_list & (decisions.purpose == Purpose.INPUT))
+    """List receive announces all packets before it routes the first: decisions come in the packets' order.
+
+    A packet with a hint has no input decision; where sources are checked, it has its check.
+    """
+    rows = np.flatnonzero(decisions.first & decisions.in_list)
     source, target = _ends(scene.records)
-    taken: set[int] = set()
-    for row in inputs.tolist():
-        end = row - 1
-        while end >= 0 and not receive[end] and scene.group[end] == scene.group[row]:
-            end -= 1
-        start = end
-        while start > 0 and receive[start - 1] and scene.group[start - 1] == scene.group[row]:
-            start -= 1
-        for candidate in range(max(start, 0), end + 1):
-            if (
-                candidate not in taken
-                and source[candidate] == source[row]
-                and target[candidate] == target[row]
-            ):
-                taken.add(candidate)
-                packet[row] = scene.packet[candidate]
-                break
+    run, taken, current, checked = range(0), set[int](), -1, False
+    for row in rows.tolist():
+        here = _run_before(scene, receive, row)
+        if here != run:
+            run, current, checked = here, -1, False
+        is_input = decisions.purpose[row] == Purpose.INPUT
+        goes_with_last = not is_input and current >= 0 and (not checked or scene.records["oif"][row] != 0)
+        if not (goes_with_last and source[current] == target[row]):
+            ends = (source[row], target[row]) if is_input else (target[row], source[row])
+            fits = (
+                c
+                for c in run
+                if c not in taken and source[c] == ends[0] and (target[c] == ends[1] or not is_input)
+            )
+            current = next(fits, -1)
+        if current >= 0:
+            taken.add(current)
+            packet[row] = scene.packet[current]
+            checked = not is_input
+
+
+def _run_before(scene: Scene, receive: Array, row: int) -> range:
+    """The packets received one after the other before this row, in its context."""
+    end = row - 1
+    while end >= 0 and not receive[end] and scene.group[end] == scene.group[row]:
+        end -= 1
+    start = end
+    while start > 0 and receive[start - 1] and scene.group[start - 1] == scene.group[row]:
+        start -= 1
+    return range(max(start, 0), end + 1)
 
 
 def _checks(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array) -> None:
     """A source check follows the input decision of its packet, ends swapped; after a hint it stands alone."""
     is_input = decisions.first & (decisions.purpose == Purpose.INPUT)
     before = last_where(is_input, scene.group)
-    rows = np.flatnonzero(decisions.first & (decisions.purpose == Purpose.SOURCE_CHECK))
+    rows = np.flatnonzero(decisions.first & (decisions.purpose == Purpose.SOURCE_CHECK) & ~decisions.in_list)
     source, target = _ends(scene.records)
     decided = before[rows]
     follows = (decided >= 0) & (decided > enclosing[rows]) & (source[decided] == target[rows])

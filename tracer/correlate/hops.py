@@ -117,8 +117,9 @@ class _Scene:
         checked = (
             np.logical_or.reduceat(checked, np.flatnonzero(self.hop_start))[self.hop] if len(via) else checked
         )
-        via = np.where((via == Via.EARLY_DEMUX) & (out | checked), Via.HINT, via)
-        self.notes["ref"] = np.where(via == Via.HINT, self.notes["hint"], self.notes["ref"])
+        no_demux = (via == Via.EARLY_DEMUX) & (out | checked)
+        via = np.where(no_demux, np.where(self.notes["hint"] > 0, Via.HINT, Via.UNSEEN), via)
+        self.notes["ref"] = np.where(no_demux, self.notes["hint"], self.notes["ref"])
         via = np.where((via == Via.EARLY_DEMUX) & self.copied, Via.LOOPED_COPY, via)
         undecided = (via == Via.EARLY_DEMUX) | ((via == Via.SOCKET) & (self.notes["ref"] < 0))
         return np.where(undecided & everyone & (self.records["family"] == AF_INET), Via.GROUP_ADDRESS, via)
@@ -276,7 +277,8 @@ def _completeness(scene: _Scene, hops: Hops, correlator: Correlator, path: Array
         & (scene.notes["ref"] < 0)
         & (scene.records["sock"] == 0)
     )
-    whole = ~_any(open_hop | no_start, starts)
+    unseen = scene.receive & (scene.via == Via.UNSEEN)
+    whole = ~_any(open_hop | no_start | unseen, starts)
     ts_ns = scene.records["ts_ns"].astype(np.int64)
     lost = correlator.gaps.during(ts_ns[starts], ts_ns[shift_ends(starts, len(ts_ns))])
     return (whole & (lost == 0))[path], lost[path]

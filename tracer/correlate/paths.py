@@ -195,9 +195,12 @@ class Correlator:
         received = (batch["kind"] == kinds.RECEIVE) & (notes["packet"] > 0)
         self._resolve(batch, notes, received, self._received, Purpose.INPUT, Via.EARLY_DEMUX)
         decided = received & (notes["via"] == 0)
+        in_run = received & (shifted(batch["kind"]) == kinds.RECEIVE) & (shifted(group) == group)
+        run = last_where(received & ~in_run, group)
         before = shifted(last_where(decided, group))
         target, _ = address_words(batch["daddr"])
-        hinted = received & ~decided & (before >= 0) & (group[before] == group) & (target[before] == target)
+        # ip_list_rcv_finish() gives a hint to the next packet of the same list only.
+        hinted = received & ~decided & (before >= 0) & (before >= run) & (target[before] == target)
         notes["hint"] = np.where(hinted, notes["packet"][before], BEFORE_THE_TRACE)
 
     def _resolve(  # noqa: PLR0913, PLR0917 - one side (sending, receiving) in five words

@@ -20,6 +20,7 @@ class Via(IntEnum):
     LOOPBACK = 4
     GROUP_ADDRESS = 5
     LOOPED_COPY = 6
+    UNSEEN = 7
 
 
 class Event(IntEnum):

@@ -160,8 +160,6 @@ def _lookup_row(record: Any, state: NetworkState | None, names: Names) -> Row:
         "result": _RESULTS.get(error, errno.errorcode.get(-error, str(error))),
         "error": error,
         "family": 4 if family == socket.AF_INET else 6,
-        "src": address(family, bytes(record["saddr"])),
-        "dst": address(family, bytes(record["daddr"])),
         "proto": names.ip_protocols.get(int(record["proto"]), str(int(record["proto"])))
         if record["proto"]
         else None,
@@ -223,10 +221,7 @@ def _finish(
     """The decision's own row, and the row of a rule that ended the walk with an error."""
     won = explained.lookups[-1]
     shared = int(last["hints"]) & HINT_STACK_SHARED or int(last["stack"]) < 0
-    row: Row = {
-        key: won.get(key)
-        for key in ("purpose", "caller", "family", "src", "dst", "proto", "mark", "tos", "uid")
-    }
+    row: Row = {key: won.get(key) for key in ("purpose", "caller", "family", "proto", "mark", "tos", "uid")}
     row["evidence"] = "inferred" if shared else "observed"
     final = assignment.final_rule if assignment and assignment.consistent else None
     if won["result"] == "hit":
@@ -239,8 +234,6 @@ def _finish(
                 "purpose",
                 "caller",
                 "family",
-                "src",
-                "dst",
                 "proto",
                 "mark",
                 "tos",

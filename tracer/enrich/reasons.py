@@ -123,13 +123,13 @@ def _failed_input(cause: Explained | None, short: str, facts: dict[str, str]) ->
     return f"forwarding is off on {facts.get('in_dev', '?')}"
 
 
-def send_failed_words(cause: Explained) -> str:
+def send_failed_words(cause: Explained, dst: str) -> str:
     """Why a local send made no packet at all."""
     result = cause.decision["result"]
     if cause.extra:
         why = f"rule {cause.extra['rule']} ({cause.extra['rule_text']}) says {result}"
     elif result == "no route":
-        why = f"no route to {cause.decision['dst']}"
+        why = f"no route to {dst}"
     else:
         won = cause.lookups[-1]
         why = " ".join(part for part in (f"{result} route", won.get("prefix"), f"({_source(won)})") if part)
@@ -153,6 +153,7 @@ def check_words(explained: Explained, in_dev: str, rp_filter: int, *, failed: bo
 _NO_LOOKUP = {
     Via.LOOPBACK: "no lookup: the loopback device keeps the route of the output decision",
     Via.LOOPED_COPY: "no lookup: the sender's own copy of a broadcast or multicast keeps its route",
+    Via.UNSEEN: "no lookup seen",
     Via.GROUP_ADDRESS: "no lookup: broadcast and multicast input is decided without one",
 }
 

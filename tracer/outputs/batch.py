@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracer.correlate.callers import Purpose
-from tracer.correlate.columns import Array, address_words, hash_rows
+from tracer.correlate.columns import Array, address_words, codes_of, hash_rows
 from tracer.correlate.verdicts import Event, Role, Steps, Verdict
 from tracer.enrich.inference import Explained, Row, address, device
+from tracer.enrich.intervals import numbers
 from tracer.enrich.packet_names import packet_info
 from tracer.enrich.reasons import CHECK_REASONS, NO_SOCKET, VAGUE_REASONS
 
@@ -59,6 +60,7 @@ class Batch:
         self.explained: dict[int, Explained] = {}
         self.cause_code: dict[int, int] = {}
         self._version, self._has_ports = self._versions()
+        self._sources, self._targets, self.addresses = self._number_addresses()
 
     def _versions(self) -> tuple[Array, Array]:
         """Per step: the version of the configuration in force (odd: not sure), and whether its rules ask for ports."""
@@ -84,8 +86,9 @@ class Batch:
         steps = self.steps
         rows, hop = steps.row[lookup], steps.hop[lookup]
         columns = [steps.records[name][rows] for name in _KEY_FIELDS]
-        for name in ("saddr", "daddr", "gateway"):
-            columns += address_words(steps.records[name][rows])
+        columns += address_words(steps.records["gateway"][rows])
+        for name in ("saddr", "daddr"):
+            columns += self._places(steps.records[name][rows], lookup)
         ports = self._has_ports[lookup]
         columns += [np.where(ports, steps.records[name][rows], 0) for name in ("sport", "dport")]
         columns += [steps.notes["purpose"][rows], steps.notes["caller"][rows], self._version[lookup]]
@@ -97,6 +100,21 @@ class Batch:
         columns.append(np.where(~check & (out_row >= 0), steps.records["ifindex"][out_row], 0))
         columns.append(np.where(check, self.checks_failed(hop, rows), False))
         return hash_rows(*columns)
+
+    def _places(self, addresses: Array, lookup: Array) -> list[Array]:
+        """Where addresses lie among the prefixes of the configuration in force; where that is unsure, themselves."""
+        low, high = address_words(addresses)
+        number = np.ascontiguousarray(addresses).view(">u4")[:, 0].astype(np.uint64)
+        place = low.copy()
+        netns = self.steps.hops.netns[self.steps.hop[lookup]]
+        version = self._version[lookup]
+        for inode in np.unique(netns).tolist():
+            states = self._world.network.versions(inode)
+            for which in np.unique(version[netns == inode]).tolist():
+                if which % 2 == 0 and states:
+                    here = (netns == inode) & (version == which)
+                    place[here] = numbers(states[which // 2], number[here])
+        return [place, high]
 
     def event_keys(self, rows: Array) -> Array:
         """A hash of all that a row about a packet shows."""
@@ -119,11 +137,11 @@ class Batch:
             steps.records["ifindex"][row],
             np.where(hops.out_row[hop] >= 0, steps.records["ifindex"][hops.out_row[hop]], 0),
         ]
-        for name in ("saddr", "daddr"):
-            columns += address_words(steps.records[name][flow])
         drop = steps.event[rows] == Event.DROP
         if drop.any():
             columns += [np.where(drop, values, 0) for values in self._drop_keys(hop, row)]
+            for name in ("saddr", "daddr"):  # its words name them
+                columns += [np.where(drop, word, 0) for word in address_words(steps.records[name][row])]
         return hash_rows(*columns)
 
     def is_receive(self, step: int) -> bool:
@@ -203,13 +221,27 @@ class Batch:
         family = int(record["family"])
         return {
             "family": 4 if family == 2 else 6,  # noqa: PLR2004 - AF_INET
-            "src": address(family, bytes(record["saddr"])),
-            "dst": address(family, bytes(record["daddr"])),
             "proto": self._world.names.ip_protocols.get(int(record["proto"]), str(int(record["proto"]))),
             "mark": int(record["mark"]),
             "tos": int(record["tos"]),
             "info": packet_info(int(record["proto"]), int(record["detail"])),
         }
+
+    def _number_addresses(self) -> tuple[Array, Array, list[str]]:
+        """Source and destination of each step as numbers in a list of the distinct ones' texts."""
+        records = self.steps.records
+        words = [address_words(records[name][self.flow_row]) for name in ("saddr", "daddr")]
+        family = records["family"][self.flow_row]
+        codes, distinct = codes_of(np.concatenate([hash_rows(family, *word) for word in words]))
+        count = len(self.steps)
+        first = np.zeros(len(distinct), np.int64)
+        first[codes[::-1]] = np.arange(len(codes))[::-1]
+        texts = []
+        for index in first.tolist():
+            row = self.flow_row[index % count]
+            name = "saddr" if index < count else "daddr"
+            texts.append(address(int(records["family"][row]), records[name][row].tobytes()))
+        return codes[:count], codes[count:], texts
 
     def dynamic(self) -> dict[str, Array]:
         """The per-row columns, without `step`."""
@@ -218,6 +250,8 @@ class Batch:
             "packet": steps.packet,
             "ts_ns": steps.records["ts_ns"][steps.row].astype(np.int64) + self._world.clock_offset_ns,
             "hop": steps.hop_in_path,
+            "src": self._sources,
+            "dst": self._targets,
             "decision": steps.decision,
             "sport": steps.records["sport"][self.flow_row],
             "dport": steps.records["dport"][self.flow_row],

@@ -52,7 +52,7 @@ class RowBuilder:
         codes = np.zeros(len(steps), np.int64)
         extra = self._decision_codes(batch, codes)
         self._event_codes(batch, codes)
-        dynamic = batch.dynamic()
+        dynamic, addresses = batch.dynamic(), batch.addresses
         if (extra >= 0).any():
             at = np.flatnonzero(extra >= 0)
             codes = np.insert(codes, at, extra[at])
@@ -62,7 +62,7 @@ class RowBuilder:
         dynamic["step"] = (
             index - np.maximum.accumulate(np.where(starts, index, 0)) + 1 if len(codes) else index
         )
-        return table(self._statics, codes, dynamic)
+        return table(self._statics, codes, dynamic, addresses)
 
     # -- decisions ---------------------------------------------------------------------------------------------
 
@@ -222,12 +222,13 @@ class RowBuilder:
         steps, world = batch.steps, self._world
         cause = batch.explained.get(int(steps.hops.cause[hop]))
         record = steps.records[steps.row[step]]
+        target = address(int(record["family"]), bytes(record["daddr"]))
         if steps.packet[step] < 0 or record["skb"] == 0:
-            return send_failed_words(cause) if cause else "the sender got an error"
+            return send_failed_words(cause, target) if cause else "the sender got an error"
         state, in_dev = batch.state(step), batch.in_device(hop) or ""
         facts = {
             "src": address(int(record["family"]), bytes(record["saddr"])),
-            "dst": address(int(record["family"]), bytes(record["daddr"])),
+            "dst": target,
             "in_dev": in_dev,
             "rp_filter": RP_FILTER.get(state.rp_filter(in_dev), "") if state and in_dev else "",
             "ttl": str(int(record["ttl"])),

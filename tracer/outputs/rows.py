@@ -18,7 +18,10 @@ from tracer.outputs.schema import arrow_field
 if TYPE_CHECKING:
     from tracer.correlate.columns import Array
 
-DYNAMIC = frozenset({"packet", "step", "ts_ns", "hop", "decision", "sport", "dport", "lost", "complete"})
+ADDRESSES = ("src", "dst")
+DYNAMIC = frozenset(
+    {"packet", "step", "ts_ns", "hop", "decision", "sport", "dport", "lost", "complete", *ADDRESSES}
+)
 _EMPTY_AT_ZERO = frozenset({"sport", "dport", "decision"})
 _NUMPY: dict[str, Any] = {INT32: np.int32, INT64: np.int64, BOOL: np.bool_}
 _FIELDS = tuple(column for column in (*COLUMNS, *INTERNAL) if column.name not in DYNAMIC)
@@ -83,14 +86,21 @@ class Statics:
 _BY_NAME = {column.name: column for column in _FIELDS}
 
 
-def table(statics: Statics, codes: Array, dynamic: dict[str, Array]) -> pa.Table:
-    """The rows with these static parts and these per-row columns; ports of 0 are empty, so are decisions of 0."""
+def table(statics: Statics, codes: Array, dynamic: dict[str, Array], addresses: list[str]) -> pa.Table:
+    """The rows with these static parts and these per-row columns; ports of 0 are empty, so are decisions of 0.
+
+    `src` and `dst` of the per-row columns are numbers in `addresses`.
+    """
     arrays = []
+    names = strings(addresses)
     for column in (*COLUMNS, *INTERNAL):
         if column.name not in DYNAMIC:
             arrays.append(statics.gather(column.name, codes))
             continue
         values = dynamic[column.name]
+        if column.name in ADDRESSES:
+            arrays.append(pa.DictionaryArray.from_arrays(to_arrow(values.astype(np.int32)), names))
+            continue
         empty = values == 0 if column.name in _EMPTY_AT_ZERO else None
         arrays.append(to_arrow(values.astype(_NUMPY[column.type]), empty))
     return pa.Table.from_arrays(

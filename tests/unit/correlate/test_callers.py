@@ -32,11 +32,11 @@ def test_the_function_that_asked_is_named(stack, purpose, name):
 def test_traits_of_the_way_are_read():
     """Lists, packets, connections and trials are told apart."""
     traits = {name: classify(stack) for name, stack in STACKS.items()}
-    assert [name for name, caller in traits.items() if caller.in_list] == ["list"]
+    assert [name for name, caller in traits.items() if caller.in_list] == ["list", "list-check"]
     assert [name for name, caller in traits.items() if caller.connects] == ["connect"]
     assert [name for name, caller in traits.items() if caller.probes] == ["icmp"]
     of_packet = {name for name, caller in traits.items() if caller.of_packet}
-    assert of_packet == {"input", "list", "check", "send", "connect", "icmp", "nft"}
+    assert of_packet == {"input", "list", "list-check", "check", "send", "connect", "icmp", "nft"}
 
 
 @pytest.mark.parametrize(

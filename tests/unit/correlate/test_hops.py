@@ -39,7 +39,7 @@ def test_a_hint_that_nobody_saw_is_not_invented():
     """Received alone, sent on without a decision: what it was decided by is unknown."""
     scene = Scene()
     scene.softirq().receive(PACKET, R0).xmit(PACKET.but(ttl=63), R1)
-    assert cached(scene) == [["1 cached hint #-1"]]
+    assert cached(scene) == [["1 cached unseen #-1"]]
 
 
 def test_a_delivered_segment_without_a_decision_was_found_by_early_demux():
@@ -110,6 +110,6 @@ def test_a_packet_whose_source_was_checked_had_no_early_demux():
     for packet in packets:
         soft.receive(packet, S0)
     soft.decide(packets[0].key(S0), "list", hit(255, S0, LOCAL))
-    soft.decide(packets[0].check_key(S0), "check", hit(254, S0))
-    soft.decide(packets[1].check_key(S0, flow=9), "check", hit(254, S0))
+    soft.decide(packets[0].check_key(S0), "list-check", hit(254, S0))
+    soft.decide(packets[1].check_key(S0, flow=9), "list-check", hit(254, S0))
     assert cached(scene) == [[], ["1 cached hint #1"]]

@@ -202,7 +202,7 @@ def test_what_is_not_known_is_a_question_mark_or_left_out():
 )
 def test_a_send_that_failed_says_why(cause, why):
     """The sender got an error; there is no packet."""
-    assert send_failed_words(cause) == f"{why}: the sender got an error, no packet was made"
+    assert send_failed_words(cause, "10.2.0.2") == f"{why}: the sender got an error, no packet was made"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_table_has_the_types_of_the_catalogue():
     """In its order, whatever the rows hold."""
     statics = Statics()
     statics.add({"event": "receive", "evidence": "observed"})
-    built = table(statics, np.array([0, 0]), dynamic(2, packet=np.array([7, 8])))
+    built = table(statics, np.array([0, 0]), dynamic(2, packet=np.array([7, 8])), ["10.0.0.1"])
     assert built.schema == pa.schema([arrow_field(column) for column in FIELDS.values()])
     assert built["packet"].to_pylist() == [7, 8]
     assert built["event"].to_pylist() == ["receive", "receive"]
@@ -78,6 +78,7 @@ def test_ports_and_decisions_of_zero_are_empty_but_losses_are_not():
         statics,
         np.array([0, 0]),
         dynamic(2, sport=np.array([0, 53]), dport=np.array([80, 0]), decision=np.array([0, 1])),
+        ["10.0.0.1"],
     )
     assert built["sport"].to_pylist() == [None, 53]
     assert built["dport"].to_pylist() == [80, None]
@@ -87,7 +88,7 @@ def test_ports_and_decisions_of_zero_are_empty_but_losses_are_not():
 
 def test_no_rows_are_an_empty_table():
     """With all columns."""
-    built = table(Statics(), np.zeros(0, np.int64), dynamic(0))
+    built = table(Statics(), np.zeros(0, np.int64), dynamic(0), [])
     assert (len(built), built.column_names) == (0, list(FIELDS))
 
 
