@@ -42,7 +42,7 @@ class Run:
 
     @property
     def ns_per_packet(self) -> float:
-        """Of the sender's CPU, its softirqs included: forwarding runs there too; what others took of it is not counted."""
+        """Of the sender's CPU, with its softirqs (forwarding runs there too), without what others took of it."""
         return self.sent["busy_ns"] / self.sent["packets"]
 
     @property
