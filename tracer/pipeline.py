@@ -70,6 +70,7 @@ class Processing:
     def __post_init__(self) -> None:
         self.kinds = Kinds.of(self.layout)
         self._locations: set[int] = set()
+        self._inner: set[int] = set()
         self.correlator = Correlator(self.kinds, self.layout.record)
         self.callers = Callers(self.symbols, self.kinds)
         self.context = Context(
@@ -98,10 +99,14 @@ class Processing:
         return self.limit is not None and self.counts.packets >= self.limit
 
     def network_changed(self, states: Iterable[NetworkState | None]) -> None:
-        """Take note of new versions of namespaces: which tables' hits may be suppressed there.
+        """Take note of new versions of namespaces: tables whose hits may be suppressed, devices that lead inside.
 
         A table once suppressed stays in the set: a needless entry only makes decisions be looked at twice.
         """
+        states = list(states)
+        if not self.filtered:
+            self._inner |= {key for state in states if state for key in _inner_devices(state, self.network)}
+            self.context.inner = np.array(sorted(self._inner), np.uint64)
         pairs = {
             state.inode << 32 | table for state in states if state for table in suppressing_tables(state)
         }
@@ -204,6 +209,16 @@ class Callers:
     def name(self, number: int) -> str:
         """The function behind a caller's number."""
         return next((name for name, known in self._names.items() if known == number), "")
+
+
+def _inner_devices(state: NetworkState, network: Network) -> set[int]:
+    """Keys of the veth devices of a namespace whose other end is in a namespace that is watched."""
+    watched = set(network.inodes())
+    return {
+        state.inode << 32 | link.ifindex
+        for link in state.links.values()
+        if link.kind == "veth" and link.peer_netns in watched
+    }
 
 
 def _numbers(reasons: dict[int, str], wanted: frozenset[str]) -> frozenset[int]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import Array, Rows, address_words, changed, last_where, next_where, shifted
-from tracer.correlate.episodes import receiving
+from tracer.correlate.episodes import in_list, receiving
 from tracer.correlate.flows import flow_keys
 from tracer.correlate.packets import decision_of_packet
 
@@ -85,9 +85,10 @@ def _lists(scene: Scene, decisions: Decisions, receive: Array, packet: Array) ->
     """
     rows = np.flatnonzero(decisions.first & decisions.in_list)
     source, target = _ends(scene.records)
+    follows = in_list(scene.records, scene.group, scene.kinds)
     run, taken, current, checked = range(0), set[int](), -1, False
     for row in rows.tolist():
-        here = _run_before(scene, receive, row)
+        here = _run_before(scene, receive, follows, row)
         if here != run:
             run, current, checked = here, -1, False
         is_input = decisions.purpose[row] == Purpose.INPUT
@@ -106,13 +107,13 @@ def _lists(scene: Scene, decisions: Decisions, receive: Array, packet: Array) ->
             checked = not is_input
 
 
-def _run_before(scene: Scene, receive: Array, row: int) -> range:
+def _run_before(scene: Scene, receive: Array, follows: Array, row: int) -> range:
     """The packets received one after the other before this row, in its context."""
     end = row - 1
     while end >= 0 and not receive[end] and scene.group[end] == scene.group[row]:
         end -= 1
     start = end
-    while start > 0 and receive[start - 1] and scene.group[start - 1] == scene.group[row]:
+    while start > 0 and follows[start]:
         start -= 1
     return range(max(start, 0), end + 1)
 

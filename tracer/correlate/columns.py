@@ -123,6 +123,12 @@ def shifted(column: Array) -> Array:
     return np.concatenate((column[:1], column[:-1]))
 
 
+def device_keys(records: Rows) -> Array:
+    """One number for namespace and device of each row: netns << 32 | ifindex."""
+    result: Array = records["netns"].astype(np.uint64) << np.uint64(32) | records["ifindex"].astype(np.uint64)
+    return result
+
+
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -50,6 +50,16 @@ def receiving(batch: Rows, group: Array, kinds: Kinds) -> Array:
     return np.where(receive >= last_where(pause, group), receive, -1)
 
 
+def in_list(records: Rows, group: Array, kinds: Kinds) -> Array:
+    """Packets received right after another one in the same list: nothing else happened on that CPU in between."""
+    received = records["kind"] == kinds.RECEIVE
+    next_one = records["seq"] == shifted(records["seq"]) + np.uint64(1)
+    result: Array = received & shifted(received) & (shifted(group) == group) & next_one
+    if len(result):
+        result[0] = False
+    return result
+
+
 def may_be_suppressed(records: Rows, suppressing: Array) -> Array:
     """Hits in tables that a rule with suppress_prefixlength or suppress_ifgroup names: the walk may go on after."""
     if not len(suppressing):
@@ -73,7 +83,7 @@ def _starts(batch: Rows, group: Array, kinds: Kinds, suppressing: Array) -> Arra
     walk_goes_on &= (shifted(batch["error"]) != 0) | shifted(may_be_suppressed(batch, suppressing))
     leaves = (kind == kinds.XMIT) | (kind == kinds.QUEUE) | (kind == kinds.DROP)
     sent = leaves & (before == kinds.LOOKUP)
-    starts = np.where(in_receive, receive & (before != kinds.RECEIVE), ~walk_goes_on & ~sent)
+    starts = np.where(in_receive, receive & ~in_list(batch, group, kinds), ~walk_goes_on & ~sent)
     result: Array = starts | edge | pause
     return result
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracer.correlate.callers import Purpose
-from tracer.correlate.columns import Array, Records, changed, last_where, next_where, shifted
+from tracer.correlate.columns import Array, Records, changed, device_keys, last_where, next_where, shifted
 from tracer.correlate.verdicts import (
     AF_INET,
     PACKET_LOOPBACK,
@@ -71,7 +71,7 @@ class _Scene:
     """Rows of finished packets with what everything below asks of them."""
 
     def __init__(self, records: Records, notes: Array, kinds: Kinds, context: Context) -> None:
-        self.records, self.notes = records, notes
+        self.records, self.notes, self.inner = records, notes, context.inner
         kind = records["kind"]
         self.packet_start = changed(notes["packet"])
         self.group = np.cumsum(self.packet_start)
@@ -179,7 +179,7 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
     return Hops(
         start=starts,
         verdict=verdict,
-        role=_role(found, verdict, local, onward, own),
+        role=_role({**found, "refused": _any(routed_in & ~hit, starts)}, verdict, local, onward, own),
         netns=np.where(netns != 0, netns, fallback),
         in_row=in_row,
         out_row=_first_row(scene.out, scene, starts),
@@ -212,11 +212,11 @@ def _role(found: dict[str, Array], verdict: Array, local: Array, onward: Array, 
     conditions = [
         (~came & (found["loop"] | own)) | found["copied"],
         ~came,
-        came & (onward | (verdict == Verdict.FORWARD)),
+        came & (onward | found["refused"] | (verdict == Verdict.FORWARD)),
         came & (local | (verdict == Verdict.DELIVER)),
     ]
     roles = [Role.LOCAL, Role.CLIENT, Role.ROUTER, Role.SERVER]
-    return np.select(conditions, [int(role) for role in roles], int(Role.ROUTER))
+    return np.select(conditions, [int(role) for role in roles], int(Role.NONE))
 
 
 def _slots(scene: _Scene, hops: Hops) -> tuple[Array, Array]:
@@ -264,6 +264,18 @@ def _events(scene: _Scene, hops: Hops, row: Array, slot: Array) -> tuple[Array, 
     return event, cached
 
 
+def _torn(scene: _Scene, starts: Array) -> Array:
+    """Paths that begin or end on a device whose other end is watched too: the rest of the way was not seen."""
+    if not len(scene.inner):
+        return np.zeros(len(starts), bool)
+    inner = np.isin(device_keys(scene.records), scene.inner)
+    from_inside = scene.receive & inner & ~scene.copied
+    last = _last_row(scene.records["skb"] != 0, starts)
+    into_inside = (last >= 0) & (scene.out & inner)[last]
+    result: Array = from_inside[starts] | into_inside
+    return result
+
+
 def _completeness(scene: _Scene, hops: Hops, correlator: Correlator, path: Array) -> tuple[Array, Array]:
     """Per step: whether its path is whole, and how many records lost at that time may belong to it."""
     starts = np.flatnonzero(scene.packet_start)
@@ -278,7 +290,7 @@ def _completeness(scene: _Scene, hops: Hops, correlator: Correlator, path: Array
         & (scene.records["sock"] == 0)
     )
     unseen = scene.receive & (scene.via == Via.UNSEEN)
-    whole = ~_any(open_hop | no_start | unseen, starts)
+    whole = ~_any(open_hop | no_start | unseen, starts) & ~_torn(scene, starts)
     ts_ns = scene.records["ts_ns"].astype(np.int64)
     lost = correlator.gaps.during(ts_ns[starts], ts_ns[shift_ends(starts, len(ts_ns))])
     return (whole & (lost == 0))[path], lost[path]

@@ -14,6 +14,7 @@ from tracer.correlate.columns import (
     Records,
     address_words,
     codes_of,
+    device_keys,
     join_rows,
     last_where,
     order_by,
@@ -21,7 +22,7 @@ from tracer.correlate.columns import (
     take_rows,
 )
 from tracer.correlate.decisions import decide, fill_netns
-from tracer.correlate.episodes import unsettled
+from tracer.correlate.episodes import in_list, unsettled
 from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, Sockets, flow_keys
 from tracer.correlate.hops import build_steps
 from tracer.correlate.lost import Gaps
@@ -69,7 +70,8 @@ class Context:
     """What correlation is told from outside.
 
     Callers by stack id, tables whose hits may be suppressed, reasons of drops that only empty a socket's queue, code
-    addresses that free what never was a packet, and those where TCP frees without a reason what it has used.
+    addresses that free what never was a packet, and those where TCP frees without a reason what it has used;
+    `inner` holds netns << 32 | ifindex of devices whose other end is watched too: what leaves by one comes in again.
     """
 
     callers: Mapping[int, tuple[int, Caller]] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class Context:
     no_packets: set[int] = field(default_factory=set)
     used: set[int] = field(default_factory=set)
     vague: frozenset[int] = frozenset()
+    inner: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
 class Correlator:
@@ -195,8 +198,7 @@ class Correlator:
         received = (batch["kind"] == kinds.RECEIVE) & (notes["packet"] > 0)
         self._resolve(batch, notes, received, self._received, Purpose.INPUT, Via.EARLY_DEMUX)
         decided = received & (notes["via"] == 0)
-        in_run = received & (shifted(batch["kind"]) == kinds.RECEIVE) & (shifted(group) == group)
-        run = last_where(received & ~in_run, group)
+        run = last_where(received & ~in_list(batch, group, kinds), group)
         before = shifted(last_where(decided, group))
         target, _ = address_words(batch["daddr"])
         # ip_list_rcv_finish() gives a hint to the next packet of the same list only.
@@ -248,13 +250,23 @@ class Correlator:
         if len(codes) < _MANY_HELD:
             outputs = self._notes["purpose"] == Purpose.OUTPUT
             patient[codes[outputs & (self._notes["packet"] < 0)]] = self._patience.pending_ns
-        patient = np.where(self._waits(codes, len(packets)), self._patience.pending_ns, patient)
+        waits = self._waits(codes, len(packets)) | self._under_way(codes, len(packets), context.inner)
+        patient = np.where(waits, self._patience.pending_ns, patient)
         done = (quiet > patient) | final
         chosen = done[codes]
         rows = order[chosen[order]]
         steps = build_steps(take_rows(self._held, rows), take_rows(self._notes, rows), self, context)
         self._held, self._notes = take_rows(self._held, ~chosen), take_rows(self._notes, ~chosen)
         return steps
+
+    def _under_way(self, codes: Array, count: int, inner: Array) -> Array:
+        """Packets that left by a device whose other end is watched, and were not seen there yet."""
+        last = np.full(count, -1)
+        rows = np.flatnonzero(self._held["skb"] != 0)
+        last[codes[rows]] = rows
+        leaves = (last >= 0) & (self._held["kind"][last] == self.kinds.XMIT)
+        result: Array = leaves & np.isin(device_keys(self._held)[last], inner)
+        return result
 
     def _waits(self, codes: Array, count: int) -> Array:
         """Packets that were routed on but neither left nor were dropped: they wait for a neighbour's address."""

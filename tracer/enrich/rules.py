@@ -10,7 +10,7 @@ from bisect import bisect_right
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from tracer.enrich.routes import Selectors, route_index
+from tracer.enrich.routes import Selectors, nexthops_of, route_index
 from tracer.enrich.selectors import ACTIONS, HOST_LENGTH, FlowKey, Matcher, rule_text, suppressing_tables
 from tracer.model.network import IPV4, NetworkState, Route, Rule
 
@@ -205,7 +205,8 @@ class RuleIndex:
         route = self._route(table, flow)
         if route is None:
             return None
-        first = self._state.links.get(route.nexthops[0].ifindex) if route.nexthops else None
+        nexthops = nexthops_of(route, self._state.nexthops)
+        first = self._state.links.get(nexthops[0].ifindex) if nexthops else None
         group = first.group if first else -1
         return route.dst_len <= rule.suppress_prefixlength or group == rule.suppress_ifgroup >= 0
 
