@@ -102,16 +102,17 @@ class Reader:
             self._changed.notify()
 
     def _empty(self) -> None:
-        """Read until nothing is left; what comes meanwhile is read too, but not for ever."""
-        for _ in range(1000):
+        """Read what is there now; what comes meanwhile is left for the next time: crumbs cost more than they hold."""
+        while True:
             now_ns = time.monotonic_ns()
             records = self._ring.read(CHUNK_RECORDS)
-            if not len(records):
+            whole = len(records) < CHUNK_RECORDS
+            if len(records):
+                self.quiet_since_ns = now_ns
+                self._store(records, now_ns if whole else int(records["ts_ns"][-1]))
+            if whole:
                 self.drained_ns = now_ns
                 return
-            self.quiet_since_ns = now_ns
-            whole = len(records) < CHUNK_RECORDS
-            self._store(records, now_ns if whole else int(records["ts_ns"][-1]))
 
     def _store(self, records: np.ndarray[Any, Any], horizon_ns: int) -> None:
         length = records.nbytes
