@@ -13,6 +13,8 @@ struct cpu_state {
 	u32 softirq;   /* 1 + vector while a softirq runs on this CPU */
 	u32 receiving; /* the last record was a receive: the next one may be of the same list */
 	u32 wanted;    /* the packet being received passed the filter */
+	u32 netns;     /* inode of `net` */
+	u64 net;       /* network namespace met last in this softirq: what follows is mostly of the same */
 };
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);

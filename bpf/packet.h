@@ -72,12 +72,19 @@ inline_always bool has_ports(u8 proto)
 	return proto == PROTO_TCP || proto == PROTO_UDP || proto == PROTO_SCTP || proto == PROTO_UDPLITE;
 }
 
-inline_always u32 netns_of(const struct net *net)
+inline_always u32 netns_of(struct cpu_state *cpu, const struct net *net)
 {
 	u32 inode = 0;
 
-	if (net)
-		READ(inode, &net->ns.inum);
+	if (!net)
+		return 0;
+	if (cpu->softirq && cpu->net == (u64)net)
+		return cpu->netns;
+	READ(inode, &net->ns.inum);
+	if (cpu->softirq) {
+		cpu->net = (u64)net;
+		cpu->netns = inode;
+	}
 	return inode;
 }
 
@@ -89,7 +96,8 @@ inline_always u32 netns_of(const struct net *net)
 #define DEVICE_NEAR 128 /* bytes between the two up to which one read is cheaper */
 
 /* Index and namespace of a device. */
-inline_always void read_device(const struct net_device *device, u32 *ifindex, u32 *netns)
+inline_always void read_device(struct cpu_state *cpu, const struct net_device *device, u32 *ifindex,
+			       u32 *netns)
 {
 	const char *at = (const char *)device + DEVICE_FROM;
 	BUFFER(near, DEVICE_NEAR);
@@ -106,7 +114,7 @@ inline_always void read_device(const struct net_device *device, u32 *ifindex, u3
 		READ(*ifindex, &device->ifindex);
 		READ(net, &device->nd_net.net);
 	}
-	*netns = netns_of(net);
+	*netns = netns_of(cpu, net);
 }
 
 inline_always void take_transport(struct tuple *flow, const struct transport_header *transport)
@@ -178,10 +186,11 @@ inline_always bool read_ipv6(struct tuple *flow, const void *at)
  * `at_data`: the network header is where skb->data points (on receive, before the offsets are set).
  * `on_device`: the packet is on a device; in a socket's queue skb->dev is something else.
  */
-inline_always bool read_packet(struct packet *packet, struct sk_buff *skb, bool at_data, bool on_device)
+inline_always bool read_packet(struct cpu_state *cpu, struct packet *packet, struct sk_buff *skb,
+			       bool at_data, bool on_device)
 {
-	BUFFER(members, SPAN(struct sk_buff, len, data)) = {};
-	const struct net_device *device = 0;
+	BUFFER(members, SPAN(struct sk_buff, len, data));
+	BUFFER(ends, SPAN(struct sk_buff, dev, sk));
 	const unsigned char *data;
 
 	if (bpf_probe_read_kernel(members, SPAN(struct sk_buff, len, data), &skb->len))
@@ -196,10 +205,13 @@ inline_always bool read_packet(struct packet *packet, struct sk_buff *skb, bool 
 	packet->packet_type = *((u8 *)members + offsetof(struct sk_buff, __pkt_type_offset) -
 				offsetof(struct sk_buff, len)) &
 			      PKT_TYPE_MASK;
-	READ(packet->sock, &skb->sk);
 	if (on_device) {
-		READ(device, &skb->dev);
-		read_device(device, &packet->ifindex, &packet->netns);
+		if (bpf_probe_read_kernel(ends, SPAN(struct sk_buff, dev, sk), &skb->dev))
+			return false;
+		packet->sock = PICK(ends, struct sk_buff, dev, sk);
+		read_device(cpu, PICK(ends, struct sk_buff, dev, dev), &packet->ifindex, &packet->netns);
+	} else {
+		READ(packet->sock, &skb->sk);
 	}
 	if (packet->ethertype == ETH_P_ARP)
 		return true;

@@ -9,6 +9,7 @@ TRACEPOINT(softirq_entry)
 		cpu->softirq = 1 + (u32)ctx->args[0];
 		cpu->wanted = 0;
 		cpu->receiving = 0;
+		cpu->net = 0;
 	}
 	return 0;
 }

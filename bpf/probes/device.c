@@ -19,7 +19,7 @@ TRACEPOINT(netif_receive_skb)
 	struct packet packet = {};
 	bool wanted;
 
-	if (!cpu || !read_packet(&packet, skb, true, true))
+	if (!cpu || !read_packet(cpu, &packet, skb, true, true))
 		return 0;
 	wanted = want_packet(cpu, &packet, skb, KIND_RECEIVE);
 	/* A list is announced whole before its first packet is routed: one wanted packet makes all lookups so. */
@@ -33,7 +33,7 @@ inline_always int outgoing(struct sk_buff *skb, int kind)
 	struct cpu_state *cpu = this_cpu();
 	struct packet packet = {};
 
-	if (!cpu || !read_packet(&packet, skb, false, true))
+	if (!cpu || !read_packet(cpu, &packet, skb, false, true))
 		return 0;
 	cpu->receiving = 0;
 	return want_packet(cpu, &packet, skb, kind) ? emit_packet(cpu, &packet, skb, kind) : 0;

@@ -8,7 +8,7 @@ inline_always int freed(struct sk_buff *skb, int kind, u64 location, s32 reason)
 	struct record *record;
 	bool wanted;
 
-	if (!cpu || !read_packet(&packet, skb, false, true) || packet.ethertype == ETH_P_ARP)
+	if (!cpu || !read_packet(cpu, &packet, skb, false, true) || packet.ethertype == ETH_P_ARP)
 		return 0;
 	cpu->receiving = 0;
 	wanted = want_packet(cpu, &packet, skb, kind);

@@ -72,14 +72,15 @@ inline_always void read_flow_key(struct tuple *flow, const struct flowi4 *key)
 /* The route behind an embedded nexthop, or the id of the nexthop object when there is one. */
 inline_always void read_route(struct record *record, struct fib_nh_common *nhc)
 {
-	BUFFER(route, SPAN(struct fib_info, fib_flags, fib_priority)) = {};
+	BUFFER(route, SPAN(struct fib_info, fib_flags, fib_priority));
 	struct fib_info *info = 0;
 	struct nexthop *object = 0;
 
 	READ(info, &((struct fib_nh *)nhc)->nh_parent);
 	if (info) {
-		bpf_probe_read_kernel(route, SPAN(struct fib_info, fib_flags, fib_priority),
-				      &info->fib_flags);
+		if (bpf_probe_read_kernel(route, SPAN(struct fib_info, fib_flags, fib_priority),
+					  &info->fib_flags))
+			return;
 		record->owner_table = ROUTE(route, fib_tb_id);
 		record->route_type = ROUTE(route, fib_type);
 		record->route_protocol = ROUTE(route, fib_protocol);
@@ -95,15 +96,15 @@ inline_always void read_route(struct record *record, struct fib_nh_common *nhc)
 
 #define NEXTHOP(buffer, member) PICK(buffer, struct fib_nh_common, nhc_dev, member)
 
-inline_always void read_nexthop(struct record *record, struct fib_nh_common *nhc)
+inline_always void read_nexthop(struct cpu_state *cpu, struct record *record, struct fib_nh_common *nhc)
 {
-	BUFFER(nexthop, SPAN(struct fib_nh_common, nhc_dev, nhc_gw)) = {};
+	BUFFER(nexthop, SPAN(struct fib_nh_common, nhc_dev, nhc_gw));
 
 	if (bpf_probe_read_kernel(nexthop, SPAN(struct fib_nh_common, nhc_dev, nhc_gw), &nhc->nhc_dev))
 		return;
 	record->gateway_family = NEXTHOP(nexthop, nhc_gw_family);
 	record->nexthop_flags = NEXTHOP(nexthop, nhc_flags);
-	read_device(NEXTHOP(nexthop, nhc_dev), &record->ifindex, &record->netns);
+	read_device(cpu, NEXTHOP(nexthop, nhc_dev), &record->ifindex, &record->netns);
 	if (record->gateway_family == AF_INET)
 		__builtin_memcpy(record->gateway, &NEXTHOP(nexthop, nhc_gw), 4);
 	else if (record->gateway_family == AF_INET6)
@@ -114,7 +115,7 @@ inline_always void read_nexthop(struct record *record, struct fib_nh_common *nhc
 		record->hints |= HINT_NEXTHOP_OBJECT; /* a fib6_nh: only nexthop objects lend those to IPv4 */
 }
 
-inline_always u32 netns_of_task(void)
+inline_always u32 netns_of_task(struct cpu_state *cpu)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct nsproxy *proxy = 0;
@@ -123,7 +124,7 @@ inline_always u32 netns_of_task(void)
 	READ(proxy, &task->nsproxy);
 	if (proxy)
 		READ(net, &proxy->net_ns);
-	return netns_of(net);
+	return netns_of(cpu, net);
 }
 
 TRACEPOINT(fib_table_lookup)
@@ -155,9 +156,9 @@ TRACEPOINT(fib_table_lookup)
 	record->flow_flags = key.__fl_common.flowic_flags;
 	record->uid = key.__fl_common.flowic_uid.val;
 	if (nhc)
-		read_nexthop(record, nhc);
+		read_nexthop(cpu, record, nhc);
 	if (!record->netns && !cpu->softirq) {
-		record->netns = netns_of_task();
+		record->netns = netns_of_task(cpu);
 		record->hints |= HINT_TASK_NETNS;
 	}
 	if (filter->stacks)

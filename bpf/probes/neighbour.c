@@ -10,7 +10,7 @@ inline_always int emit_neighbour(struct neighbour *neighbour, struct net_device 
 
 	if (!cpu || !device)
 		return 0;
-	read_device(device, &ifindex, &netns);
+	read_device(cpu, device, &ifindex, &netns);
 	flow.family = AF_INET;
 	bpf_probe_read_kernel(flow.daddr, 4, neighbour->primary_key);
 	if (!want_flow(cpu, &flow, netns, 0))

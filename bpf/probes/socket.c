@@ -9,7 +9,7 @@ struct owner {
 
 BPF_TABLE("lru_hash", u64, struct owner, owners, 16384);
 
-inline_always void read_socket(struct tuple *flow, struct sock *sk, u32 *netns)
+inline_always void read_socket(struct cpu_state *cpu, struct tuple *flow, struct sock *sk, u32 *netns)
 {
 	struct net *net = 0;
 	u16 family = 0, proto = 0;
@@ -24,7 +24,7 @@ inline_always void read_socket(struct tuple *flow, struct sock *sk, u32 *netns)
 	bpf_probe_read_kernel(flow->saddr, 4, &sk->__sk_common.skc_rcv_saddr);
 	bpf_probe_read_kernel(flow->daddr, 4, &sk->__sk_common.skc_daddr);
 	READ(net, &sk->__sk_common.skc_net.net);
-	*netns = netns_of(net);
+	*netns = netns_of(cpu, net);
 }
 
 /* With a filter by process: watch the port of each socket that such a process is seen to use. */
@@ -45,7 +45,7 @@ inline_always int emit_socket(struct sock *sk, int kind, s32 new_state, u16 old_
 
 	if (!cpu)
 		return 0;
-	read_socket(&flow, sk, &netns);
+	read_socket(cpu, &flow, sk, &netns);
 	remember_socket(cpu, &flow);
 	if (flow.family != AF_INET || !want_flow(cpu, &flow, netns, 0))
 		return 0;
@@ -88,7 +88,7 @@ TRACEPOINT(skb_copy_datagram_iovec)
 	struct packet packet = {};
 	struct record *record;
 
-	if (!cpu || !read_packet(&packet, skb, false, false) || packet.ethertype == ETH_P_ARP)
+	if (!cpu || !read_packet(cpu, &packet, skb, false, false) || packet.ethertype == ETH_P_ARP)
 		return 0;
 	if (!want_packet(cpu, &packet, skb, KIND_COPY))
 		return 0;
