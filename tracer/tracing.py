@@ -6,20 +6,20 @@ import contextlib
 import importlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
+from tracer.console import Progress, Stop, Tidy, say
 from tracer.errors import BadRequest, Exit, TracerError
 from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, open_output, output_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tracer.enrich.follower import Follower
     from tracer.enrich.resolve import FilterWords
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _WAIT_S = 0.05
 _SETTLE_NS = 60_000_000
 _DRAIN_NS = 1_000_000_000
-_PROGRESS_NS = 500_000_000
 _POLL_NS = 40_000_000
 
 
@@ -66,7 +65,7 @@ class _Losses:
 def trace(options: TraceOptions) -> int:
     """Trace until COMMAND ends, the count or the time is reached, or a signal; returns the exit code."""
     _check(options)
-    with _Stop() as stop:
+    with Stop() as stop:
         return _Session(options, stop).run()
 
 
@@ -88,37 +87,14 @@ def _check(options: TraceOptions) -> None:
         )
 
 
-class _Stop:
-    """SIGINT, SIGTERM and SIGHUP ask for the end: what was captured is finished and written first."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, _number: int, _frame: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
 class _Session:
     """The parts of one run."""
 
-    def __init__(self, options: TraceOptions, stop: _Stop) -> None:
+    def __init__(self, options: TraceOptions, stop: Stop) -> None:
         self._options, self._stop = options, stop
         self._child: subprocess.Popen[bytes] | None = None
         self._recorders: list[Recorder] = []
-        self._progress = _Progress()
+        self._progress = Progress()
 
     def run(self) -> int:
         with contextlib.ExitStack() as stack:
@@ -165,7 +141,7 @@ class _Session:
             symbols=Symbols(loaded.stack, loaded.symbol),
             reasons=reasons,
             selection=selection,
-            outputs=_open_outputs(options),
+            outputs=_open_outputs(options, self._progress.clear),
             clock_offset_ns=offset_ns,
             ensure=follower.ensure,
             owner=Processes().owner,
@@ -207,7 +183,7 @@ class _Session:
             processing.callers.learn(chunk.records)
             recorder.records(chunk.records, processing)
         processing.feed(chunk.records, chunk.horizon_ns)
-        self._progress.show(processing, loaded)
+        self._progress.show(processing, lambda: sum(loaded.refused()))
 
     def _start_command(self) -> None:
         if not self._options.command:
@@ -239,26 +215,20 @@ class _Session:
         counts = processing.counts
         for recorder in self._recorders:
             recorder.close({"refused": refused, "missed": losses.missed, "records": counts.records})
-        _say(f"seen {counts.packets} packets, {losses.total} lost")
-        _say(f"  from {counts.records} records with {counts.lookups} lookups")
+        say(f"seen {counts.packets} packets, {losses.total} lost")
+        say(f"  from {counts.records} records with {counts.lookups} lookups")
         if losses.refused:
-            _say(f"  {losses.refused} records found the ring full: try a larger --ring-mb, or a filter")
+            say(f"  {losses.refused} records found the ring full: try a larger --ring-mb, or a filter")
         for point, number in losses.missed.items():
-            _say(f"  {number} events at {point} came while its probe was running on that CPU")
+            say(f"  {number} events at {point} came while its probe was running on that CPU")
         for point, why in loaded.missing.items():
-            _say(f"  not seen: {point}: {why.splitlines()[0]}")
+            say(f"  not seen: {point}: {why.splitlines()[0]}")
         if losses.total and self._options.strict:
             return Exit.LOST
         if self._child is not None:
             code = self._child.wait()
             return 128 - code if code < 0 else code
         return Exit.DONE
-
-
-def _say(text: str, end: str = "\n") -> None:
-    """Tell the person at the terminal; stdout is for data."""
-    sys.stderr.write(text + end)
-    sys.stderr.flush()
 
 
 def _drained(now_ns: int, ended_ns: int, quiet_since_ns: int) -> bool:
@@ -301,10 +271,10 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
     return loaded, results[0]
 
 
-def _open_outputs(options: TraceOptions) -> list[Output]:
+def _open_outputs(options: TraceOptions, clear: Callable[[], None]) -> list[Output]:
     outputs = [open_output(path) for path in options.outputs if path.suffix != RAW_SUFFIX]
     if options.stdout_format is not None:
-        outputs.append(open_output("-", options.stdout_format))
+        outputs.append(Tidy(open_output("-", options.stdout_format), clear))
     return outputs
 
 
@@ -319,33 +289,3 @@ def _reported_errors(processing: Processing, recorders: list[Recorder]) -> Itera
             processing.close()
         raise
     processing.close()
-
-
-class _Progress:
-    """One line on a terminal's stderr while tracing goes on; nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._on = sys.stderr.isatty() and not sys.stdout.isatty()
-        self._last_ns, self._last_records, self._polled_ns = time.monotonic_ns(), 0, 0
-
-    def due(self, every_ns: int) -> bool:
-        """Whether it is time again for what is done now and then."""
-        now_ns = time.monotonic_ns()
-        if now_ns - self._polled_ns < every_ns:
-            return False
-        self._polled_ns = now_ns
-        return True
-
-    def show(self, processing: Processing, loaded: Loaded) -> None:
-        now_ns = time.monotonic_ns()
-        if not self._on or now_ns - self._last_ns < _PROGRESS_NS:
-            return
-        counts = processing.counts
-        rate = (counts.records - self._last_records) / ((now_ns - self._last_ns) / 1e9)
-        lost = sum(loaded.refused())
-        _say(f"\r\033[K{counts.packets} packets  {rate:,.0f} events/s  {lost} lost", end="")
-        self._last_ns, self._last_records = now_ns, counts.records
-
-    def clear(self) -> None:
-        if self._on:
-            _say("\r\033[K", end="")

@@ -19,6 +19,8 @@ LAYERS = (
     "outputs",
     "lab",
     "pipeline",
+    "replay",
+    "console",
     "tracing",
     "cli",
 )

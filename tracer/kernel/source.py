@@ -88,4 +88,10 @@ def compiler_flags(types: KernelTypes, headers: Path, ring_bytes: int, *, with_f
         "-Wno-address-of-packed-member",
     ]
     # Everything is inlined by request: -O1 gives the same programs in less of the time that a trace takes to start.
-    return ["-O1", f"-I{headers}", *includes, *warnings, *(f"-D{key}={value}" for key, value in defines.items())]
+    return [
+        "-O1",
+        f"-I{headers}",
+        *includes,
+        *warnings,
+        *(f"-D{key}={value}" for key, value in defines.items()),
+    ]
