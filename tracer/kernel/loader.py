@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracer.errors import BadRequest, NotPermitted, NotSupported
-from tracer.kernel import capabilities, source
+from tracer.kernel import capabilities, memory, source
 from tracer.kernel.btf import KernelTypes
 from tracer.kernel.probes import TRACEPOINTS, Probe
 
@@ -110,16 +110,9 @@ def load(ring_bytes: int, *, with_filter: bool = True) -> Loaded:
     loaded = Loaded(_compile(BPF, types, ring_bytes, with_filter=with_filter), types)
     for probe in TRACEPOINTS:
         _attach(BPF, loaded, probe)
-    _give_back_memory(loaded.program)
+    loaded.program.free_bcc_memory()
+    memory.give_back(("libLLVM", "libclang"))
     return loaded
-
-
-def _give_back_memory(program: Any) -> None:
-    """What the compiler needed is not needed any more."""
-    program.free_bcc_memory()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
 
 
 def _compile(bpf_class: Any, types: KernelTypes, ring_bytes: int, *, with_filter: bool) -> Any:
