@@ -30,7 +30,7 @@ def asserts(function: ast.FunctionDef, helpers: set[str]) -> bool:
             return True
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            if name in helpers or name.startswith(("pytest.raises", "pytest.fail", "check")):
+            if name in helpers or name.startswith(("pytest.raises", "pytest.fail", "check", "assert_")):
                 return True
     return False
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK_RECORDS = 20_000
 """Records handled at a time: few enough for the processor's caches, many enough for columns to pay."""
-_MEMORY_BYTES = 24 << 20
+_MEMORY_BYTES = 8 << 20
 _WAIT_S = 0.02
 
 

@@ -90,7 +90,11 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ),
     Column("oif", INT32, "output interface index in the flow key of a lookup; 0 where not bound"),
     Column("in_dev", STRING, "device the packet came in on (rows `receive`)"),
-    Column("out_dev", STRING, "device the packet leaves by (rows `send`, `forward`)"),
+    Column(
+        "out_dev",
+        STRING,
+        "device the packet leaves by (rows `send`, `forward`; `lo` also where it is delivered by loopback)",
+    ),
     Column(
         "verdict", STRING, "how the hop ended (rows `send`, `forward`, `deliver`, `drop`)", values=VERDICTS
     ),
@@ -99,7 +103,11 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("comm", STRING, "name of that process"),
     Column("caller", STRING, "kernel function that asked for the decision"),
     Column(
-        "evidence", STRING, "did a probe see it, or did the model fill it in", nullable=False, values=EVIDENCE
+        "evidence",
+        STRING,
+        "did a probe see it; on lookups: rule, prefix and nexthop are from the configuration",
+        nullable=False,
+        values=EVIDENCE,
     ),
     Column("lost", INT64, "number of lost records that may belong to this path", nullable=False),
 )

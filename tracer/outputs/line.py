@@ -53,10 +53,13 @@ def _hop(hop: Hop) -> str:
 
 
 def _decided(hop: Hop) -> list[str]:
-    """The rule and table that sent the packet on: of the last decision that is no source check."""
-    for decision in reversed(hop.decisions):
-        if decision.purpose != "source-check":
-            return _winner(decision)
+    """The rule and table that sent the packet on: of the last decision with lookups that is no source check.
+
+    Only where none of them looked anything up, what stood in for the lookups is said.
+    """
+    routing = [decision for decision in reversed(hop.decisions) if decision.purpose != "source-check"]
+    for decision in [*(d for d in routing if d.lookups), *routing]:
+        return _winner(decision)
     return []
 
 

@@ -1,4 +1,4 @@
-"""Parquet: rows in columns, zstd, one row group per 128 Ki rows.
+"""Parquet: rows in columns, zstd, one row group per 64 Ki rows.
 
 Row groups are encoded in memory and reach the file only when they are whole. Arrow's writer has no way back
 from a failed write, so after one the footer is cut to the groups that the file has: what was captured stays
@@ -18,7 +18,7 @@ from tracer.outputs.footer import MAGIC, keep_row_groups
 from tracer.outputs.schema import CONTRACT, conform
 from tracer.outputs.sink import Sink
 
-GROUP_ROWS: Final = 131_072
+GROUP_ROWS: Final = 65_536
 _STRINGS = [field.name for field in CONTRACT if pa.types.is_dictionary(field.type)]
 # Measured on 320,000 rows: integers as deltas and statistics only where a reader skips by them give 3.4
 # million rows/s and half a byte a row; dictionaries and statistics everywhere gave 1.9 million and 4.7 bytes.

@@ -35,7 +35,9 @@ STACKS: dict[str, tuple[str, ...]] = {
     "input": ("fib_table_lookup", "ip_route_input_slow", "ip_route_input_noref", "ip_rcv_finish", "ip_rcv"),
     "list": ("fib_table_lookup", "ip_route_input_slow", "ip_route_input_noref", "ip_sublist_rcv", "ip_list_rcv"),
     "check": ("fib_table_lookup", "__fib_validate_source", "fib_validate_source", "ip_route_input_slow", "ip_rcv"),
-    "list-check": ("fib_table_lookup", "__fib_validate_source", "fib_validate_source", "ip_route_use_hint", "ip_list_rcv"),
+    "list-check": (
+        "fib_table_lookup", "__fib_validate_source", "fib_validate_source", "ip_route_use_hint", "ip_list_rcv"
+    ),
     "send": ("fib_table_lookup", "ip_route_output_key_hash_rcu", "ip_route_output_flow", "udp_sendmsg"),
     "connect": ("fib_table_lookup", "ip_route_output_key_hash_rcu", "ip_route_output_flow", "tcp_v4_connect"),
     "icmp": ("fib_table_lookup", "ip_route_output_key_hash_rcu", "ip_route_output_flow", "icmp_route_lookup"),

@@ -59,8 +59,8 @@ def test_full_disk_keeps_the_batches_before_it(small_disk, suffix):
 
 
 def _group(seed):
-    """Rows of one row group that does not compress well: about 300 kB."""
-    table = many(8400)
+    """Rows of one row group that does not compress well: about 150 kB."""
+    table = many(4200)
     noise = np.random.default_rng(seed).integers(0, 2**16, len(table))
     return conform(table.set_column(2, table.schema.field(2), pa.array(noise)))
 
@@ -69,7 +69,7 @@ def test_full_disk_keeps_whole_row_groups_of_parquet(small_disk):
     """Wherever the disk gets full, even in the footer, the file holds the groups before it, exactly."""
     groups = [_group(seed) for seed in range(4)]
     kept = set()
-    for filler_bytes in range(0, 1_000_000, 36_000):
+    for filler_bytes in range(520_000, 1_000_000, 18_000):
         (small_disk / "filler").write_bytes(bytes(filler_bytes))
         file = small_disk / "t.parquet"
         output = open_output(file)
