@@ -114,12 +114,18 @@ class Processing:
             known = set(self.context.suppressing.tolist()) | pairs
             self.context.suppressing = np.array(sorted(known), np.uint64)
 
-    def feed(self, records: Array, horizon_ns: int, *, final: bool = False) -> None:
-        """Take a batch of records and write the paths that are finished by `horizon_ns` (CLOCK_MONOTONIC)."""
+    def feed(
+        self, records: Array, horizon_ns: int, reached: dict[int, int] | None = None, *, final: bool = False
+    ) -> None:
+        """Take a batch of records and write the paths that are finished by `horizon_ns` (CLOCK_MONOTONIC).
+
+        `reached` has the number that each CPU had given its last record by then: what did not come of them is lost.
+        None when nobody knows, or when not everything that was there is read.
+        """
         self.counts.records += len(records)
         self.callers.learn(records)
         self._learn_locations(records)
-        steps = self.correlator.feed(records, horizon_ns, self.context, final=final)
+        steps = self.correlator.feed(records, horizon_ns, self.context, reached, final=final)
         if not len(steps):
             return
         owners = self.builder.owners
@@ -132,9 +138,9 @@ class Processing:
             for output in self.outputs:
                 output.write(rows)
 
-    def finish(self, horizon_ns: int) -> None:
+    def finish(self, horizon_ns: int, reached: dict[int, int] | None = None) -> None:
         """Write the paths that are still open, as they are."""
-        self.feed(np.zeros(0, self.layout.record), horizon_ns, final=True)
+        self.feed(np.zeros(0, self.layout.record), horizon_ns, reached, final=True)
 
     def _learn_locations(self, records: Array) -> None:
         """Tell apart what is freed as dropped but was not.

@@ -58,13 +58,15 @@ def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
             outputs=outputs,
             clock_offset_ns=clock_offset_ns,
         )
-        horizon_ns = 0
+        horizon_ns, sequences = 0, {}
         for frame in reader.frames():
             if frame.kind is Kind.RECORDS:
                 records = _records(frame.payload, layout, source)
                 horizon_ns = max(horizon_ns, int(records["ts_ns"].max(initial=0)))
                 processing.feed(records, horizon_ns)
-        processing.finish(horizon_ns)
+            elif frame.kind is Kind.ACCOUNTING:
+                sequences = _sequences(frame.json())
+        processing.finish(horizon_ns, sequences)
         return processing.counts.rows
 
 
@@ -76,6 +78,14 @@ def _header(reader: CaptureReader, source: str | Path) -> tuple[Layout, int]:
         return layout, int(reader.header["clock_offset_ns"])
     except (TracerError, KeyError, TypeError, ValueError) as error:
         raise BadCapture(f"cannot read the header of {source}: {error}") from error
+
+
+def _sequences(accounting: Any) -> dict[int, int]:
+    """The number of the last record of each CPU; captures that were cut off or are older have none."""
+    try:
+        return {int(cpu): int(seq) for cpu, seq in accounting.get("sequences", {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BadCapture(f"cannot read the accounting of a capture: {error}") from error
 
 
 def _records(payload: bytes, layout: Layout, source: str | Path) -> np.ndarray[Any, Any]:

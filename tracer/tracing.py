@@ -94,6 +94,7 @@ class _Session:
         self._options, self._stop = options, stop
         self._child: subprocess.Popen[bytes] | None = None
         self._recorders: list[Recorder] = []
+        self._sequences: dict[int, int] = {}
         self._progress = Progress()
 
     def run(self) -> int:
@@ -148,7 +149,7 @@ class _Session:
             limit=options.count,
             filtered=options.filter.given,
         )
-        reader = Reader(ring, layout.record)
+        reader = Reader(ring, layout.record, loaded.sequences)
         stack.callback(reader.close)
         return processing, reader
 
@@ -164,10 +165,14 @@ class _Session:
                 ended_ns = now_ns
             if ended_ns is not None and _drained(now_ns, ended_ns, reader.quiet_since_ns):
                 break
+        sequences = (
+            loaded.sequences()
+        )  # before the ring is emptied for the last time: what is not in it is lost
         reader.stop()
         while reader.backlog and not processing.enough:
             self._step(loaded, follower, processing, reader)
-        processing.finish(time.monotonic_ns())
+        self._sequences = {} if processing.enough else sequences
+        processing.finish(time.monotonic_ns(), self._sequences)
         self._end_command()
         self._progress.clear()
 
@@ -182,7 +187,7 @@ class _Session:
                 recorder.network(follower.network)
             processing.callers.learn(chunk.records)
             recorder.records(chunk.records, processing)
-        processing.feed(chunk.records, chunk.horizon_ns)
+        processing.feed(chunk.records, chunk.horizon_ns, chunk.reached)
         self._progress.show(processing, lambda: sum(loaded.refused()))
 
     def _start_command(self) -> None:
@@ -214,7 +219,14 @@ class _Session:
         losses = _Losses(sum(refused), loaded.missed())
         counts = processing.counts
         for recorder in self._recorders:
-            recorder.close({"refused": refused, "missed": losses.missed, "records": counts.records})
+            recorder.close(
+                {
+                    "refused": refused,
+                    "missed": losses.missed,
+                    "records": counts.records,
+                    "sequences": self._sequences,
+                }
+            )
         say(f"seen {counts.packets} packets, {losses.total} lost")
         say(f"  from {counts.records} records with {counts.lookups} lookups")
         if losses.refused:

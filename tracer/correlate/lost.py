@@ -30,7 +30,22 @@ class Gaps:
         cpus, seqs = records["cpu"], records["seq"].astype(np.int64)
         times = records["ts_ns"].astype(np.int64)
         found = [self._of_cpu(cpu, seqs[cpus == cpu], times[cpus == cpu]) for cpu in np.unique(cpus).tolist()]
-        new = np.concatenate(found)
+        self._add(np.concatenate(found))
+
+    def reached(self, numbers: dict[int, int], at_ns: int) -> None:
+        """Each CPU had given its number by `at_ns`, and all of these were noted or are lost.
+
+        A jump is seen with the next record only; this is for when there is none.
+        """
+        new = np.zeros(len(numbers), _GAP)
+        for row, (cpu, number) in zip(new, numbers.items(), strict=True):
+            seq, ts_ns = self._last.get(cpu, (0, 0))
+            if number > seq:
+                row["start_ns"], row["end_ns"], row["count"] = ts_ns, max(at_ns, ts_ns), number - seq
+                self._last[cpu] = (number, max(at_ns, ts_ns))
+        self._add(new[new["count"] > 0])
+
+    def _add(self, new: Array) -> None:
         if len(new):
             self.total += int(new["count"].sum())
             self._recent = np.sort(np.concatenate((self._recent, new)), order="start_ns")[-_KEPT:]

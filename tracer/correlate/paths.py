@@ -103,13 +103,26 @@ class Correlator:
         """Records that wait for the rest of their paths."""
         return len(self._held) + len(self._tail)
 
-    def feed(self, records: Array, horizon_ns: int, context: Context, *, final: bool = False) -> Steps:
-        """Take a batch; `horizon_ns` is the time up to which all records have come. `final` finishes everything."""
+    def feed(
+        self,
+        records: Array,
+        horizon_ns: int,
+        context: Context,
+        reached: dict[int, int] | None = None,
+        *,
+        final: bool = False,
+    ) -> Steps:
+        """Take a batch; `horizon_ns` is the time up to which all records have come. `final` finishes everything.
+
+        `reached`: the number that each CPU had given its last record by then.
+        """
         if len(records):
             self.gaps.note(records)
             told = (records["kind"] == self.kinds.OWNER) | (records["kind"] == self.kinds.STATE)
             if told.any():
                 self.sockets.learn(records[told])
+        if reached:
+            self.gaps.reached(reached, horizon_ns)
         batch = join_rows(self._tail, records.astype(self._tail.dtype, copy=False))
         rows = np.argsort(batch["ts_ns"], kind="stable")
         kind = batch["kind"][rows]

@@ -58,6 +58,10 @@ class Loaded:
         table = self.program["refused"]
         return [sum(table[ctypes.c_int(kind)]) for kind in range(len(table))]
 
+    def sequences(self) -> dict[int, int]:
+        """Number of the last record of each CPU, sent or refused."""
+        return {cpu: int(state.seq) for cpu, state in enumerate(self.program["cpu_states"][ctypes.c_int(0)])}
+
     def missed(self) -> dict[str, int]:
         """Runs the kernel skipped because the probe was already running on that CPU, by attach point."""
         counts: dict[str, int] = {}

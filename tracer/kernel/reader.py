@@ -11,13 +11,20 @@ import tempfile
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracer.kernel.ring import Ring
+
+Numbers = dict[int, int]
+"""Per CPU, the number of its last record."""
+Mark = tuple[int, Numbers]
+"""A time (CLOCK_MONOTONIC, ns), and the numbers reached by then."""
 
 CHUNK_RECORDS = 20_000
 """Records handled at a time: few enough for the processor's caches, many enough for columns to pay."""
@@ -27,33 +34,48 @@ _WAIT_S = 0.02
 
 @dataclass(slots=True)
 class Chunk:
-    """Records in the order of the ring; all records up to `horizon_ns` (CLOCK_MONOTONIC) are in it or before it."""
+    """Records in the order of the ring; all records up to `horizon_ns` (CLOCK_MONOTONIC) are in it or before it.
+
+    So are those of each CPU up to its number in `reached`: of these, what did not come is lost.
+    """
 
     records: np.ndarray[Any, Any]
     horizon_ns: int
+    reached: Numbers = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Stored:
     """A chunk that waits: its records, or where they are in the file."""
 
-    horizon_ns: int
+    mark: Mark
     length: int
     records: np.ndarray[Any, Any] | None
     offset: int = 0
 
 
 class Reader:
-    """Reads `ring` in a thread of its own until `stop`; `next` hands the chunks on in order."""
+    """Reads `ring` in a thread of its own until `stop`; `next` hands the chunks on in order.
 
-    def __init__(self, ring: Ring, record: np.dtype[np.void], directory: str | None = None) -> None:
-        self._ring, self._record = ring, record
+    `numbers` tells the number of the last record of each CPU, sent or refused.
+    """
+
+    def __init__(
+        self,
+        ring: Ring,
+        record: np.dtype[np.void],
+        numbers: Callable[[], Numbers],
+        directory: str | None = None,
+    ) -> None:
+        self._ring, self._record, self._numbers = ring, record, numbers
         self._file = tempfile.TemporaryFile(prefix="fibtrace-", dir=directory, buffering=0)  # noqa: SIM115
         self._stored: deque[_Stored] = deque()
         self._changed = threading.Condition()
         self._memory_bytes = self._file_end = self._file_waiting = 0
         self._stopping = False
-        self.quiet_since_ns = self.drained_ns = time.monotonic_ns()
+        self.quiet_since_ns = time.monotonic_ns()
+        self._mark: Mark = (self.quiet_since_ns, {})
+        self._drained = self._mark
         self.failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="ring", daemon=True)
         self._thread.start()
@@ -66,12 +88,12 @@ class Reader:
             if self.failure is not None:
                 raise self.failure
             if not self._stored:
-                return Chunk(np.zeros(0, self._record), self.drained_ns)
+                return Chunk(np.zeros(0, self._record), *self._drained)
             stored = self._stored.popleft()
             if stored.records is not None:
                 self._memory_bytes -= stored.length
-                return Chunk(stored.records, stored.horizon_ns)
-        return Chunk(self._from_file(stored), stored.horizon_ns)
+                return Chunk(stored.records, *stored.mark)
+        return Chunk(self._from_file(stored), *stored.mark)
 
     @property
     def backlog(self) -> int:
@@ -102,21 +124,27 @@ class Reader:
             self._changed.notify()
 
     def _empty(self) -> None:
-        """Read what is there now; what comes meanwhile is left for the next time: crumbs cost more than they hold."""
+        """Read what is there now; what comes meanwhile is left for the next time: crumbs cost more than they hold.
+
+        What a chunk tells was true the time before: a record that was numbered then is in the ring by now, or lost.
+        """
         while True:
+            before = self._mark
             now_ns = time.monotonic_ns()
+            self._mark = (now_ns, self._numbers())
             records = self._ring.read(CHUNK_RECORDS)
             whole = len(records) < CHUNK_RECORDS
+            mark = before if whole else (int(records["ts_ns"][-1]), {})
             if len(records):
                 self.quiet_since_ns = now_ns
-                self._store(records, now_ns if whole else int(records["ts_ns"][-1]))
+                self._store(records, mark)
             if whole:
-                self.drained_ns = now_ns
+                self._drained = mark
                 return
 
-    def _store(self, records: np.ndarray[Any, Any], horizon_ns: int) -> None:
+    def _store(self, records: np.ndarray[Any, Any], mark: Mark) -> None:
         length = records.nbytes
-        stored = _Stored(horizon_ns, length, records)
+        stored = _Stored(mark, length, records)
         if self._memory_bytes + length > _MEMORY_BYTES or self._file_waiting:
             stored.offset, stored.records = self._to_file(records), None
         with self._changed:

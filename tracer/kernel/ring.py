@@ -66,7 +66,8 @@ class Ring:
         length = view["ring_length"].copy()
         # Records as plain bytes: numpy would copy them field by field, ten times slower.
         raw = np.ndarray((len(view), stride), np.uint8, view)[:, RING_HEADER.itemsize :]
-        records = np.ascontiguousarray(raw).view(self._dtype["record"]).reshape(-1)
+        # Always a copy: a single record is contiguous where it lies, and the ring will write over it.
+        records = raw.copy(order="C").view(self._dtype["record"]).reshape(-1)
         self._consumer[0] = position + len(view) * stride
         discarded = (length & DISCARDED) != 0
         if (length & ~np.uint32(DISCARDED) != stride - 8).any():

@@ -45,6 +45,18 @@ def test_a_loss_belongs_to_the_paths_of_its_time():
     assert spans(gaps, (0, 99), (0, 100), (150, 160), (200, 240), (201, 249), (0, 900)) == [0, 2, 2, 2, 0, 3]
 
 
+def test_what_is_missing_at_the_end_is_a_loss_too():
+    """Numbers given after the last record that came, also on a CPU of which none came, once."""
+    gaps = Gaps()
+    gaps.note(numbered((0, 1, 100), (0, 2, 200), (1, 1, 150)))
+    gaps.reached({0: 9, 1: 1, 2: 3}, 500)
+    assert gaps.total == 7 + 3
+    assert spans(gaps, (0, 90), (110, 120), (180, 250), (501, 502)) == [3, 3, 10, 0]
+    gaps.reached({0: 9, 1: 1, 2: 3}, 600)
+    gaps.note(numbered((0, 10, 700), (1, 2, 700), (2, 4, 700)))
+    assert gaps.total == 7 + 3
+
+
 def test_only_recent_losses_are_kept_but_all_are_counted():
     """Under steady loss the memory stays bounded."""
     gaps = Gaps()
