@@ -8,8 +8,10 @@ inline_always int freed(struct sk_buff *skb, int kind, u64 location, s32 reason)
 	struct record *record;
 	bool wanted;
 
-	if (!cpu || !read_packet(cpu, &packet, skb, false, true) || packet.ethertype == ETH_P_ARP)
+	if (!cpu || !read_packet(cpu, &packet, skb, false, true) || packet.ethertype == ETH_P_ARP) {
+		forget_packet(skb);
 		return 0;
+	}
 	cpu->receiving = 0;
 	wanted = want_packet(cpu, &packet, skb, kind);
 	forget_packet(skb);

@@ -195,7 +195,9 @@ class Selection:
         if self.family is not None:
             result &= records["family"][row] == int(FAMILIES[self.family])
         if not result.all():
-            result &= steps.notes["purpose"][row] != Purpose.SOURCE_CHECK  # its ends are swapped
+            # The ends of a source check are swapped, and those of a socket that tells of a delivery are its own.
+            result &= steps.notes["purpose"][row] != Purpose.SOURCE_CHECK
+            result &= (steps.event != Event.DELIVER) | (records["skb"][row] != 0)
         return result
 
 

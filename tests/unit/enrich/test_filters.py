@@ -158,6 +158,18 @@ def kept(of_process=None, made=None, **terms):
     return {place for place, index in enumerate(order) if mask[path == index].all()}
 
 
+def test_the_socket_that_tells_of_a_delivery_is_not_the_packet():
+    """A socket's own port is its source: that does not make it the source of what came to it."""
+    made = Scene()
+    asked = Packet(dport=9000, sport=5003, sock=0x77)
+    soft = made.softirq().receive(asked, S0).decide(asked.key(S0), "input", hit(255, S0, LOCAL))
+    soft.told("READY", asked, S)
+    steps, _ = made.run()
+    assert "deliver" in str(stories(steps)[0].hops)
+    assert kept(made=made, sport=9000) == set()
+    assert kept(made=made, dport=9000) == {0}
+
+
 @pytest.mark.parametrize(
     ("terms", "paths"),
     [
