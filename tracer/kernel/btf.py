@@ -33,6 +33,7 @@ class KernelTypes:
         self._lib.btf_dump__new.argtypes = [ctypes.c_void_p, _PRINTER, ctypes.c_void_p, ctypes.c_void_p]
         self._lib.btf_dump__dump_type.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
         self._lib.btf_dump__free.argtypes = [ctypes.c_void_p]
+        self._arguments: dict[str, int | None] = {}
         self._btf = self._lib.btf__load_vmlinux_btf()
         if not self._btf or ctypes.c_long(self._btf).value < 0:
             raise NotSupported(
@@ -48,8 +49,8 @@ class KernelTypes:
         buffer = ctypes.create_string_buffer(_LINE_BYTES)
 
         def collect(_context: object, template: bytes, arguments: object) -> None:
-            length = self._libc.vsnprintf(buffer, _LINE_BYTES, template, arguments)
-            chunks.append(buffer.raw[:length])
+            self._libc.vsnprintf(buffer, _LINE_BYTES, template, arguments)
+            chunks.append(buffer.value)  # up to the NUL; buffer.raw would copy all of it
 
         printer = _PRINTER(collect)
         dumper = self._lib.btf_dump__new(self._btf, printer, None, None)
@@ -63,11 +64,12 @@ class KernelTypes:
 
     def tracepoint_arguments(self, name: str) -> int | None:
         """How many arguments the raw tracepoint passes, None when this kernel has no such tracepoint."""
-        if self._find("typedef", f"btf_trace_{name}") <= 0:
-            return None
-        text = self.dump(f"typedef btf_trace_{name}")
-        prototype = re.search(rf"\(\*btf_trace_{name}\)\((.*?)\);", text, re.DOTALL)
-        return prototype[1].count(",") if prototype else None
+        if name not in self._arguments:
+            known = self._find("typedef", f"btf_trace_{name}") > 0
+            text = self.dump(f"typedef btf_trace_{name}") if known else ""
+            prototype = re.search(rf"\(\*btf_trace_{name}\)\((.*?)\);", text, re.DOTALL)
+            self._arguments[name] = prototype[1].count(",") if prototype else None
+        return self._arguments[name]
 
     def enum(self, name: str) -> dict[int, str]:
         """Members of a kernel enum by value; empty when the kernel has no such enum."""
