@@ -87,10 +87,14 @@ TRACEPOINT(skb_copy_datagram_iovec)
 	struct cpu_state *cpu = this_cpu();
 	struct packet packet = {};
 	struct record *record;
+	bool wanted;
 
 	if (!cpu || !read_packet(cpu, &packet, skb, false, false) || packet.ethertype == ETH_P_ARP)
 		return 0;
-	if (!want_packet(cpu, &packet, skb, KIND_COPY))
+	wanted = want_packet(cpu, &packet, skb, KIND_COPY);
+	/* What a socket has read is freed without a word (skb_attempt_defer_free): another packet gets its address. */
+	forget_packet(skb);
+	if (!wanted)
 		return 0;
 	record = begin(cpu, KIND_COPY);
 	if (!record)
