@@ -228,32 +228,28 @@ def check_assignment(state, flow, prediction, *, rules):
     assert answer.final_rule == prediction.final_rule
 
 
-def test_the_merged_trie_answers_as_the_kernel(namespace):
-    """Before any rule was added the kernel consults none; our one trie gives the same routes."""
+def check_rounds(namespace, rounds, flows, *, rules):
+    """Ask about so many flows after each of so many random configurations; returns how many had a route."""
     rng = random.Random(SEED)
     with Follower() as follower:
         inode = Path("/run/netns", namespace).stat().st_ino
         results = []
-        for _ in range(5):
-            configure(rng, rules=False)
+        for _ in range(rounds):
+            configure(rng, rules=rules)
             follower.poll()
-            results.append(compare(rng, follower, inode, 80, rules=False))
+            results.append(compare(rng, follower, inode, flows, rules=rules))
     print(f"seed {SEED}: {sum(count for count, _ in results)} compared, 0 differ")
-    assert sum(found for _, found in results) > 60
+    return sum(found for _, found in results)
+
+
+def test_the_merged_trie_answers_as_the_kernel(namespace):
+    """Before any rule was added the kernel consults none; our one trie gives the same routes."""
+    assert check_rounds(namespace, 5, 80, rules=False) > 60
 
 
 def test_random_rules_and_routes_answer_as_the_kernel(namespace):
     """Rules, tables and routes of every kind: the same route or the same error for every flow."""
-    rng = random.Random(SEED)
-    with Follower() as follower:
-        inode = Path("/run/netns", namespace).stat().st_ino
-        results = []
-        for _ in range(20):
-            configure(rng, rules=True)
-            follower.poll()
-            results.append(compare(rng, follower, inode, 100, rules=True))
-    print(f"seed {SEED}: {sum(count for count, _ in results)} compared, 0 differ")
-    assert sum(found for _, found in results) > 300
+    assert check_rounds(namespace, 20, 100, rules=True) > 300
 
 
 def test_fibmatch_is_what_ip_route_get_says(namespace):

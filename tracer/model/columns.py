@@ -105,7 +105,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column(
         "evidence",
         STRING,
-        "did a probe see it; on lookups: rule, prefix and nexthop are from the configuration",
+        "did a probe see it; `inferred` on a lookup: rule, prefix (multipath: nexthop) come from the configuration",
         nullable=False,
         values=EVIDENCE,
     ),
