@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracer.console import Progress, Stop, Tidy, say
-from tracer.errors import BadRequest, Exit, TracerError
+from tracer.errors import BadRequest, Exit, NotSupported, TracerError
 from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, open_output, output_format
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ def _check(options: TraceOptions) -> None:
     if options.command and shutil.which(options.command[0]) is None:
         raise BadRequest(
             f"command not found: {options.command[0]}\n  give a program on the PATH, or its path, after --"
+        )
+    if options.stacks == "none":
+        raise NotSupported(
+            "--stacks none: without the caller's stack an input is taken for a source check\n"
+            "  on tracepoints nothing else tells them apart\n  try: --stacks first"
         )
     if options.backend not in {"auto", "tracepoint"}:
         raise BadRequest(

@@ -318,3 +318,11 @@ def test_without_a_capability_it_says_which():
     assert done.returncode == 3
     assert re.search(r"CAP_(BPF|SYS_ADMIN|PERFMON)", done.stderr)
     assert "Traceback" not in done.stderr
+
+
+def test_stacks_none_is_refused():
+    """Without stacks the tracepoint backend takes one purpose for another: it says so, and shows nothing."""
+    done = fibtrace("trace", "--stacks", "none", "--", "true")
+    assert done.returncode == 4
+    assert "try: --stacks first" in done.stderr
+    assert done.stdout == ""

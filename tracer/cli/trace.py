@@ -29,7 +29,10 @@ RingMb = Annotated[
     int, typer.Option("--ring-mb", metavar="N", help="Size of the ring in MiB, a power of two.")
 ]
 Stacks = Annotated[
-    str, typer.Option("--stacks", metavar="none|first|all", help="Take the caller's kernel stack.")
+    str,
+    typer.Option(
+        "--stacks", metavar="first|all", help="Take the caller's kernel stack: once per call site, or always."
+    ),
 ]
 
 
