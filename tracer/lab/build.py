@@ -38,8 +38,9 @@ _SYSCTLS = (
     ),
     ("net.ipv4.ping_group_range", "0 2147483647"),
     ("net.ipv4.icmp_echo_ignore_broadcasts", "1"),
-    # Every dropped packet is to give its ICMP error, not one a second.
-    ("net.ipv4.icmp_ratelimit", "0"),
+    # Every dropped packet is to give its ICMP error. The mask, not icmp_ratelimit=0: that empties the peer's
+    # bucket (inet_peer_xrlim_allow), which ip_error() draws on too, whenever a jiffy passes between the two.
+    ("net.ipv4.icmp_ratemask", "0"),
 )
 
 

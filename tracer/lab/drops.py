@@ -30,7 +30,7 @@ _C_SENDS = send_default("c", "c0", "10.1.0.1", prefix="10.0.0.0/8")
 _R_THERE = Hop("r", "forward", "r0", "r1", rule=32766, table=MAIN, prefix="10.2.0.0/24")
 # What a router says about a packet it drops is a packet of its own.
 _R_SAYS = Hop("r", "send", out_dev="r0", rule=32766, table=MAIN, prefix="10.1.0.0/24")
-# ip_error() tells one address five times, then once a second, whatever icmp_ratelimit says: a source per
+# ip_error() tells one address five times, then once a second, whatever icmp_ratemask says: a source per
 # step.
 _SOURCES = tuple(f"10.1.0.{host}" for host in range(11, 16))
 
