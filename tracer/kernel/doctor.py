@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 from tracer.errors import Exit
@@ -23,6 +23,7 @@ YES, NO, UNKNOWN = "yes", "no", "unknown"
 
 _FENTRY_NEEDS = ("CONFIG_DEBUG_INFO_BTF", "CONFIG_BPF_JIT", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS")
 _PROGRAMS = {"ip": "iproute2", "nft": "nftables", "ping": "iputils-ping", "setpriv": "util-linux"}
+_FIRST_SYMBOLS = 1000
 _SUDO = "sudo fibtrace ..."
 _REFUSED = {errno.EPERM, errno.EACCES}
 
@@ -140,7 +141,8 @@ def _lockdown() -> Check:
 def _kallsyms() -> Check:
     try:
         with Path("/proc/kallsyms").open() as symbols:
-            readable = int(symbols.readline().split()[0], 16) != 0
+            # The first ones are those of variables of each CPU, which may well lie at 0.
+            readable = any(int(line.split()[0], 16) for line in islice(symbols, _FIRST_SYMBOLS))
     except (OSError, IndexError, ValueError):
         readable = False
     detail = "" if readable else "addresses are hidden: callers and drop locations stay numbers"
