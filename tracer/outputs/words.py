@@ -6,9 +6,11 @@ import errno
 import ipaddress
 from typing import Final
 
+from tracer.enrich.reasons import OUTER_HEADER
 from tracer.model.path import Decision, Flow, Hop, Lookup, Path, Value
 
 UNKNOWN: Final = "?"
+_OF_TUNNEL: Final = "(route of the tunnel)"
 INFERRED: Final = "~"
 NO_TABLE: Final = "-"
 _DEFAULTS: Final = ("0.0.0.0/0", "::/0")
@@ -164,6 +166,16 @@ def outcome(decision: Decision) -> str:
     if result is None or result in {last.route_type, last.result}:
         return ""
     return f"result {result}"
+
+
+def note(decision: Decision) -> str:
+    """Why, in words; for the header that a tunnel put around the packet with what is in it."""
+    reason = str(decision.reason or "")
+    columns = decision.columns or {}
+    if "dst" not in columns or not reason.endswith((OUTER_HEADER, _OF_TUNNEL)):
+        return reason
+    ends = f"{columns.get('src', UNKNOWN)} → {columns['dst']}"
+    return " ".join([reason, ends, *([str(columns["proto"])] if columns.get("proto") else [])])
 
 
 def _as_lookup(decision: Decision) -> Lookup:
