@@ -97,6 +97,41 @@ inline_always struct calls *calls_or_new(const struct cpu_state *cpu)
 	return contexts.lookup(&context);
 }
 
+/* skb->_skb_refdst: the lowest bit says that no reference is held. */
+inline_always const struct dst_entry *dst_of(u64 refdst)
+{
+	return (const struct dst_entry *)(refdst & ~1ULL);
+}
+
+inline_always struct net_device *dst_device(u64 refdst)
+{
+	struct net_device *device = 0;
+
+	if (refdst)
+		READ(device, &dst_of(refdst)->dev);
+	return device;
+}
+
+/* The compiler must not reason about the index: it then leaves out the mask, without which the verifier refuses. */
+inline_always struct call *call_at(struct calls *calls, u32 index)
+{
+	asm volatile("" : "+r"(index));
+	return &calls->stack[index & (CALLS_DEEP - 1)];
+}
+
+/* The innermost call, NULL when there is none. */
+inline_always struct call *innermost(struct calls *calls)
+{
+	return calls->depth ? call_at(calls, calls->depth - 1) : 0;
+}
+
+inline_always u64 innermost_number(struct calls *calls)
+{
+	struct call *call = innermost(calls);
+
+	return call ? call->number : 0;
+}
+
 /* Enter a call; what it was called with is filled in by the caller. NULL when there is no room. */
 inline_always struct call *push_call(struct cpu_state *cpu, u8 kind)
 {
@@ -111,7 +146,7 @@ inline_always struct call *push_call(struct cpu_state *cpu, u8 kind)
 		count_call(COUNT_TOO_DEEP);
 		depth = 0;
 	}
-	call = &calls->stack[depth & (CALLS_DEEP - 1)];
+	call = call_at(calls, depth);
 	__builtin_memset(call, 0, sizeof(*call));
 	calls->depth = depth + 1;
 	cpu->calls += 1;
@@ -126,14 +161,14 @@ inline_always bool pop_call(struct cpu_state *cpu, u8 kind, struct call *out)
 	struct calls *calls = calls_here(cpu);
 	u32 depth = calls ? calls->depth : 0;
 
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < CALLS_DEEP; i++) {
 		struct call *call;
 
 		if (!calls || depth == 0 || depth > CALLS_DEEP)
 			break;
 		depth -= 1;
-		call = &calls->stack[depth & (CALLS_DEEP - 1)];
+		call = call_at(calls, depth);
 		if (call->kind == kind || (kind == CALL_INPUT && call->kind == CALL_OTHER)) {
 			__builtin_memcpy(out, call, sizeof(*out));
 			calls->depth = depth;
@@ -153,39 +188,19 @@ inline_always bool call_fits(const struct call *call, u64 flow, const struct tup
 	       (call->kind == CALL_CHECK || call->saddr == *(u32 *)key->saddr);
 }
 
-/* skb->_skb_refdst: the lowest bit says that no reference is held. */
-inline_always const struct dst_entry *dst_of(u64 refdst)
-{
-	return (const struct dst_entry *)(refdst & ~1ULL);
-}
-
-inline_always struct net_device *dst_device(u64 refdst)
-{
-	struct net_device *device = 0;
-
-	if (refdst)
-		READ(device, &dst_of(refdst)->dev);
-	return device;
-}
-
-inline_always u64 innermost_number(const struct calls *calls)
-{
-	return calls->depth ? calls->stack[(calls->depth - 1) & (CALLS_DEEP - 1)].number : 0;
-}
-
 /* The innermost call that a lookup with this flow key fits, NULL when there is none. */
 inline_always struct call *call_of_lookup(struct calls *calls, u64 flow, const struct tuple *key)
 {
 	u32 depth = calls->depth;
 
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < CALLS_DEEP; i++) {
 		struct call *call;
 
 		if (depth == 0 || depth > CALLS_DEEP)
 			break;
 		depth -= 1;
-		call = &calls->stack[depth & (CALLS_DEEP - 1)];
+		call = call_at(calls, depth);
 		if (call_fits(call, flow, key))
 			return call;
 	}

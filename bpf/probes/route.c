@@ -164,10 +164,8 @@ RETURN(fib4_rule_suppress)
 	if (!suppressed || !cpu)
 		return 0;
 	calls = calls_here(cpu);
-	if (!calls || !calls->depth)
-		return 0;
-	call = &calls->stack[(calls->depth - 1) & (CALLS_DEEP - 1)];
-	if (!call->wanted)
+	call = calls ? innermost(calls) : 0;
+	if (!call || !call->wanted)
 		return 0;
 	record = begin_call(cpu, call, KIND_SUPPRESSED);
 	if (record)

@@ -33,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s [options] KERNEL -- COMMAND...",
         epilog=_EPILOG,
     )
-    parsed.add_argument("kernel", nargs="*", metavar="KERNEL", help=f"{names}, or a release as `uname -r` says")
+    parsed.add_argument(
+        "kernel", nargs="*", metavar="KERNEL", help=f"{names}, or a release as `uname -r` says"
+    )
     parsed.add_argument("--smp", type=int, default=2, metavar="N", help="virtual CPUs (%(default)s)")
     parsed.add_argument("--mem", type=int, default=2048, metavar="MB", help="memory (%(default)s MiB)")
     parsed.add_argument("--timeout", type=float, default=900, metavar="S", help="seconds (%(default)s)")

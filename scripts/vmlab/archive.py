@@ -27,7 +27,11 @@ def mirror() -> str:
         return chosen.rstrip("/")
     places = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.[sl]*"))]
     for place in places:
-        if place.suffix in {".list", ".sources"} and place.exists() and (found := find_uri(place.read_text())):
+        if (
+            place.suffix in {".list", ".sources"}
+            and place.exists()
+            and (found := find_uri(place.read_text()))
+        ):
             return found
     raise Failed(
         "this machine's apt knows no Debian archive\n  try: FIBTRACE_DEBIAN_MIRROR=http://HOST/debian scripts/vm …"

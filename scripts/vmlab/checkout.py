@@ -31,7 +31,16 @@ def pack(steps: Steps, top: Path, command: list[str], work: Path) -> Path:
         # Natively: in an emulated guest it would take seconds, at every start.
         folders = [str(source / name) for name in ("tracer", "tests")]
         steps.quietly(
-            "compiling the checkout", sys.executable, "-m", "compileall", "-q", "-s", str(layer), "-p", "/", *folders
+            "compiling the checkout",
+            sys.executable,
+            "-m",
+            "compileall",
+            "-q",
+            "-s",
+            str(layer),
+            "-p",
+            "/",
+            *folders,
         )
     _install(layer, (top / "pyproject.toml").read_text())
     (layer / "vm").mkdir()

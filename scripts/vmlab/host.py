@@ -39,8 +39,8 @@ def install_missing(steps: Steps) -> None:
     if not lacking:
         return
     if os.geteuid() != 0:
-        raise Failed(f"not root, and these packages are missing: {' '.join(lacking)}\n  try: sudo scripts/vm …")
+        raise Failed(
+            f"not root, and these packages are missing: {' '.join(lacking)}\n  try: sudo scripts/vm …"
+        )
     steps.run("updating the package lists", *_APT, "update")
-    steps.run(
-        f"installing {' '.join(lacking)}", *_APT, "install", "--no-install-recommends", *lacking
-    )
+    steps.run(f"installing {' '.join(lacking)}", *_APT, "install", "--no-install-recommends", *lacking)

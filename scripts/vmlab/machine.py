@@ -41,20 +41,44 @@ def command(guest: Guest, accelerator: str, initrd: Path, channels: dict[str, in
     words = [
         # setpriv: if we are killed, so is the guest.
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
-        *("-accel", accel, "-cpu", cpu, "-machine", "q35", "-m", str(guest.memory_mib), "-smp", str(guest.cpus)),
+        *(
+            "-accel",
+            accel,
+            "-cpu",
+            cpu,
+            "-machine",
+            "q35",
+            "-m",
+            str(guest.memory_mib),
+            "-smp",
+            str(guest.cpus),
+        ),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-kernel", str(guest.kernel.image), "-initrd", str(initrd), "-append", " ".join((*_BOOT, *guest.boot))),
+        *(
+            "-kernel",
+            str(guest.kernel.image),
+            "-initrd",
+            str(initrd),
+            "-append",
+            " ".join((*_BOOT, *guest.boot)),
+        ),
         *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
     ]
     for number, disk in enumerate(guest.disks):
-        drive = f"if=none,id=disk{number},file={_quoted(disk)},format=raw,readonly=on,cache=unsafe,aio=threads"
+        drive = (
+            f"if=none,id=disk{number},file={_quoted(disk)},format=raw,readonly=on,cache=unsafe,aio=threads"
+        )
         words += ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
     out = f"local,id=out,path={_quoted(guest.share)},security_model=none,multidevs=remap"
     words += ["-fsdev", out, "-device", "virtio-9p-pci,fsdev=out,mount_tag=out"]
     for number, name in enumerate(CHANNELS, 1):
         words += ["-add-fd", f"fd={channels[name]},set={number}"]
         words += ["-chardev", f"file,id={name},path=/dev/fdset/{number},append=on"]
-        port = ["-serial", f"chardev:{name}"] if name == "console" else ["-device", f"virtserialport,chardev={name},name={name}"]
+        port = (
+            ["-serial", f"chardev:{name}"]
+            if name == "console"
+            else ["-device", f"virtserialport,chardev={name},name={name}"]
+        )
         words += port
     return words
 
@@ -62,4 +86,3 @@ def command(guest: Guest, accelerator: str, initrd: Path, channels: dict[str, in
 def _quoted(path: Path) -> str:
     """A path inside an option of QEMU, where a comma is written twice."""
     return str(path).replace(",", ",,")
-

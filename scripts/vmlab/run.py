@@ -36,5 +36,8 @@ def conclude(session: Session, timeout_s: float) -> int:
     when = "while the command ran" if session.started_s else "before the command was started"
     why = f"was stopped after {timeout_s:g} s" if session.timed_out else "died"
     remedy = "\n  try: --timeout S" if session.timed_out else ""
-    print(f"{session.last_lines()}\nerror: the guest {why}, {when}: its last lines are above{remedy}", file=sys.stderr)
+    print(
+        f"{session.last_lines()}\nerror: the guest {why}, {when}: its last lines are above{remedy}",
+        file=sys.stderr,
+    )
     return TIMED_OUT if session.timed_out else DIED

@@ -81,9 +81,7 @@ def _follow(session: Session, channels: dict[int, str], until_s: float) -> None:
 
 
 @contextmanager
-def _qemu(
-    guest: Guest, accelerator: str, file: Path
-) -> Iterator[dict[int, str]]:
+def _qemu(guest: Guest, accelerator: str, file: Path) -> Iterator[dict[int, str]]:
     """The channels of a running QEMU, to be read; killed at the end, however that comes."""
     reads, writes = {}, {}
     for name in CHANNELS:

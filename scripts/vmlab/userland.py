@@ -56,7 +56,13 @@ def build(steps: Steps, needed: list[str], work: Path, image: Path) -> None:
 
 def _install_python_packages(steps: Steps, needed: list[str], venv: Path, site: Path) -> None:
     steps.quietly("making a venv for its pip", "python3", "-m", "venv", venv)
-    choice = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}", "--abi=none", "--abi=abi3"]
+    choice = [
+        "--only-binary=:all:",
+        "--implementation=cp",
+        f"--python-version={PYTHON}",
+        "--abi=none",
+        "--abi=abi3",
+    ]
     choice.append(f"--abi=cp{PYTHON.replace('.', '')}")
     choice += [f"--platform={platform}" for platform in _PLATFORMS]
     steps.run(
@@ -79,7 +85,11 @@ def _bootstrap(tree: Path, site: Path) -> list[str | Path]:
         f'chroot "$1" {VENV}/bin/python -m compileall -q -j 0 {SITE_PACKAGES} || true',
         'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*',
     ]
-    settings = {"APT::Install-Recommends": "false", "Acquire::Languages": "none", "Acquire::Check-Valid-Until": "false"}
+    settings = {
+        "APT::Install-Recommends": "false",
+        "Acquire::Languages": "none",
+        "Acquire::Check-Valid-Until": "false",
+    }
     return [
         "mmdebstrap",
         "--variant=apt",

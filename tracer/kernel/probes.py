@@ -44,7 +44,9 @@ class Probe:
     @property
     def name(self) -> str:
         """What tells it from the others: a function may be probed at its entry and at its return."""
-        return f"{self.point} (return)" if self.attach in {Attach.FEXIT, Attach.KRETPROBE} else self.point
+        if self.attach is Attach.TRACEPOINT:
+            return self.point
+        return f"{self.point}(){' return' if self.attach in {Attach.FEXIT, Attach.KRETPROBE} else ''}"
 
 
 def _tracepoint(
