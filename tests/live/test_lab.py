@@ -96,7 +96,9 @@ def test_traffic_of_each_lab_goes_where_it_says(name, before):
                 }
                 wanted = expected_changes(result.step, changed)
                 # Which uplink each packet takes is open, and so is how often WireGuard shakes hands.
-                open_ones = {"a", "b"} if len(result.step.expect.paths) > 1 else {"r"} if running.lab.own else set()
+                open_ones = (
+                    {"a", "b"} if len(result.step.expect.paths) > 1 else {"r"} if running.lab.own else set()
+                )
                 spread = {key for key in (*changed, *wanted) if key[0] in open_ones}
                 assert {k: v for k, v in changed.items() if k not in spread} == {
                     k: v for k, v in wanted.items() if k not in spread

@@ -94,6 +94,9 @@ class _Scene:
         self.copied = self.receive & (records["packet_type"] == PACKET_LOOPBACK) & ~self.loop
         self.handed_on = self.receive & same_netns & self.receive[before] & (before >= 0)
         self.unwrapped = self.handed_on & (notes["leg"] != notes["leg"][before])
+        self.handed = np.zeros(len(records), bool)
+        self.handed[before[notes["wrapped"] & (before >= 0)]] = True
+        self.handed &= self.out
         self.hop_start = self.packet_start | (self.receive & ~self.loop & ~self.handed_on)
         self.hop = np.cumsum(self.hop_start) - 1
         taken_before = last_where(self.taken, self.hop) >= 0
@@ -244,6 +247,7 @@ def _slots(scene: _Scene, hops: Hops) -> tuple[Array, Array]:
     # A packet to this host itself is one stay: what it says of the loopback device is in its last step.
     looped = _any(scene.loop, hops.start)[scene.hop] if count else scene.loop
     slots[:, _MAIN] = (entry & ~scene.loop) | scene.lookup | (first_out & ~dropped & ~looped) | first_drop
+    slots[:, _MAIN] |= scene.handed
     origin = (scene.notes["origin"] | scene.notes["wrapped"]) & (scene.out | first_drop)
     slots[:, _CACHED_BEFORE] = origin & (scene.via != Via.NONE)
     slots[:, _AFTER] = (scene.lookup & scene.notes["last"]) | (
@@ -263,7 +267,8 @@ def shift_ends(starts: Array, count: int) -> Array:
 
 def _events(scene: _Scene, hops: Hops, row: Array, slot: Array) -> tuple[Array, Array]:
     verdict = hops.verdict[scene.hop[row]] if len(row) else row
-    out_event = np.where(verdict == Verdict.FORWARD, Event.FORWARD, Event.SEND)
+    forwards = (verdict == Verdict.FORWARD) & ~scene.handed[row]
+    out_event = np.where(forwards, Event.FORWARD, Event.SEND)
     main = np.select(
         [scene.receive[row], scene.lookup[row], scene.out[row]],
         [Event.RECEIVE, Event.LOOKUP, out_event],

@@ -124,7 +124,7 @@ class Batch:
         hop, flow, row = steps.hop[rows], self.flow_row[rows], steps.row[rows]
         columns = [steps.event[rows], steps.cached[rows], steps.via[rows], self._version[rows]]
         columns.append(np.where(steps.cached[rows], steps.notes["ref"][row], 0))
-        columns += [steps.notes["outer"][row], steps.arrival[row] == row]
+        columns += [steps.notes["outer"][row], steps.arrival[row] == row, hops.out_row[hop] == row]
         columns += [
             hops.netns[hop],
             hops.role[hop],
@@ -151,6 +151,11 @@ class Batch:
         """Whether the step stands at an arrival of the packet."""
         row = int(self.steps.row[step])
         return row == int(self.steps.arrival[row])
+
+    def is_handed(self, step: int) -> bool:
+        """Whether the step is a packet handed to a tunnel, which sends it on from the same hop."""
+        out_row = int(self.steps.hops.out_row[self.steps.hop[step]])
+        return self.steps.event[step] == Event.SEND and int(self.steps.row[step]) != out_row
 
     def state(self, step: int) -> NetworkState | None:
         """The configuration of the step's namespace when it happened."""

@@ -219,6 +219,11 @@ class RowBuilder:
     @staticmethod
     def _end_columns(batch: Batch, step: int, row: Row, comms: list[str]) -> None:
         hop = int(batch.steps.hop[step])
+        if batch.is_handed(step):
+            row["out_dev"] = device(
+                batch.state(step), int(batch.steps.records["ifindex"][batch.steps.row[step]])
+            )
+            return
         ends = batch.steps.event[step] != Event.SEND or batch.steps.hops.verdict[hop] == Verdict.SEND
         row["verdict"] = Verdict(int(batch.steps.hops.verdict[hop])).name.lower() if ends else None
         hops = batch.steps.hops
