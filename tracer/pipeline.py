@@ -13,7 +13,9 @@ import numpy as np
 from tracer.correlate.callers import Caller, classify
 from tracer.correlate.kinds import Kinds
 from tracer.correlate.paths import Context, Correlator
+from tracer.correlate.tunnels import Layers
 from tracer.correlate.verdicts import Steps, take
+from tracer.enrich import layers
 from tracer.enrich.names import system_names
 from tracer.enrich.reasons import PURGE_REASONS, VAGUE_REASONS
 from tracer.enrich.rules import suppressing_tables
@@ -75,6 +77,8 @@ class Processing:
         self.kinds = Kinds.of(self.layout)
         self._locations: set[int] = set()
         self._inner: set[int] = set()
+        self._tunnels: dict[int, int] = {}
+        self._above: set[tuple[int, int, int]] = set()
         self.correlator = Correlator(self.kinds, self.layout.record)
         self.callers = Callers(self.symbols, self.kinds)
         self.context = Context(
@@ -103,7 +107,7 @@ class Processing:
         return self.limit is not None and self.counts.packets >= self.limit
 
     def network_changed(self, states: Iterable[NetworkState | None]) -> None:
-        """Take note of new versions of namespaces: tables whose hits may be suppressed, devices that lead inside.
+        """Take note of new versions of namespaces: tables whose hits may be suppressed, what devices lead to.
 
         A table once suppressed stays in the set: a needless entry only makes decisions be looked at twice.
         """
@@ -111,6 +115,11 @@ class Processing:
         if not self.filtered:
             self._inner |= {key for state in states if state for key in _inner_devices(state, self.network)}
             self.context.inner = np.array(sorted(self._inner), np.uint64)
+        for state in states:
+            if state:
+                self._tunnels |= layers.tunnels(state)
+                self._above |= layers.above(state)
+        self.context.layers = Layers.of(self._tunnels, self._above)
         pairs = {
             state.inode << 32 | table for state in states if state for table in suppressing_tables(state)
         }
