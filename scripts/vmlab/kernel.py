@@ -102,8 +102,10 @@ def build(steps: Steps, release: str, packages: list[Path], into: Path) -> None:
         raise Failed(f"the packages of {release} contain no kernel image")
     (into / "vmlinux").write_bytes(uncompressed(image.read_bytes()))
     image.unlink()
+    if (modules / "config").exists():  # where newer packages have it; a running Debian has it in /boot as well
+        (unpacked / "boot").mkdir(exist_ok=True)
+        shutil.copy2(modules / "config", unpacked / "boot" / f"config-{release}")
     _keep_early(modules, into / "early")
-    shutil.rmtree(unpacked / "boot", ignore_errors=True)
     steps.quietly("packing the modules", "mksquashfs", unpacked, into / "modules.squashfs", *SQUASH)
     shutil.rmtree(unpacked)
     (into / "inputs").write_text(inputs())
@@ -112,7 +114,7 @@ def build(steps: Steps, release: str, packages: list[Path], into: Path) -> None:
 def placed(member: str, release: str) -> PurePosixPath | None:
     """Where a file of a package goes; None for what is not kept. Old packages have modules in /lib, new in /usr/lib."""
     path = PurePosixPath(member.removeprefix("./"))
-    if path == PurePosixPath("boot", f"vmlinuz-{release}"):
+    if path in {PurePosixPath("boot", f"{name}-{release}") for name in ("vmlinuz", "config")}:
         return path
     for base in (PurePosixPath("lib/modules", release), PurePosixPath("usr/lib/modules", release)):
         if path.is_relative_to(base):
@@ -123,7 +125,7 @@ def placed(member: str, release: str) -> PurePosixPath | None:
 
 def _is_kept(inner: str) -> bool:
     if not inner.startswith("kernel/"):
-        return inner == "vmlinuz" or inner.startswith("modules.")
+        return inner in {"vmlinuz", "config"} or inner.startswith("modules.")
     name = inner.removeprefix("kernel/")
     return name.startswith(KEPT) and not name.startswith(LEFT_OUT)
 
