@@ -8,6 +8,7 @@ import struct
 import subprocess
 import tarfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from vmlab.steps import Failed, Steps
@@ -57,7 +58,12 @@ class Kernel:
     """A kernel in the cache."""
 
     release: str
-    place: Path
+    top: Path
+
+    @property
+    def place(self) -> Path:
+        """Its directory. Checkouts that make it in different ways share the cache."""
+        return self.top / f"{self.release}~{inputs()}"
 
     @property
     def image(self) -> Path:
@@ -74,15 +80,11 @@ class Kernel:
         """The modules that the first file system needs, with modules.dep."""
         return self.place / "early"
 
-    def is_current(self) -> bool:
-        """Whether it was made, and by what is written here."""
-        stamp = self.place / "inputs"
-        return stamp.exists() and stamp.read_text() == inputs()
 
-
+@cache
 def inputs() -> str:
     """Names what a kernel's files are made by: this very file."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
 
 
 def build(steps: Steps, release: str, packages: list[Path], into: Path) -> None:
@@ -108,7 +110,6 @@ def build(steps: Steps, release: str, packages: list[Path], into: Path) -> None:
     _keep_early(modules, into / "early")
     steps.quietly("packing the modules", "mksquashfs", unpacked, into / "modules.squashfs", *SQUASH)
     shutil.rmtree(unpacked)
-    (into / "inputs").write_text(inputs())
 
 
 def placed(member: str, release: str) -> PurePosixPath | None:
