@@ -15,6 +15,7 @@ struct cpu_state {
 	u32 wanted;    /* the packet being received passed the filter */
 	u32 netns;     /* inode of `net` */
 	u64 net;       /* network namespace met last in this softirq: what follows is mostly of the same */
+	u64 calls;     /* calls of probed functions entered on this CPU so far */
 };
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);

@@ -208,6 +208,21 @@ inline_always bool want_packet(struct cpu_state *cpu, const struct packet *packe
 	return known_flow(&packet->flow);
 }
 
+/* Whether a packet is wanted because one of its records was: for probes that read nothing of it. */
+inline_always bool want_tracked(struct sk_buff *skb)
+{
+	struct filter *filter = the_filter();
+	u64 key = (u64)skb, head = 0, *known;
+
+	if (!filter)
+		return false;
+	if (!WITH_FILTER || !(filter->active & ~TERM_NETNS))
+		return true;
+	known = tracked.lookup(&key);
+	READ(head, &skb->head);
+	return known && *known == head;
+}
+
 /* Whether a lookup or a socket's record with this flow is wanted. */
 inline_always bool want_flow(struct cpu_state *cpu, const struct tuple *flow, u32 netns, u32 mark)
 {

@@ -10,6 +10,11 @@
 #define false 0
 #define AF_INET 2
 #define AF_INET6 10
+#define EACCES 13
+#define EINVAL 22
+#define ENETUNREACH 101
+#define FUNCTIONS_FENTRY 1
+#define FUNCTIONS_KPROBE 2
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 #define ETH_P_ARP 0x0806

@@ -9,18 +9,21 @@
 #define FIBTRACE_WIRE_H
 
 enum record_kind {
-	KIND_LOOKUP = 1,     /* one table was searched: fib_table_lookup() */
-	KIND_RECEIVE = 2,    /* a device handed a packet to the stack: netif_receive_skb */
-	KIND_QUEUE = 3,      /* a packet entered a queueing discipline: net_dev_queue */
-	KIND_XMIT = 4,       /* a packet was handed to a device: net_dev_start_xmit */
-	KIND_DROP = 5,       /* a packet was freed as dropped: kfree_skb */
-	KIND_CONSUME = 6,    /* a packet was freed as used: consume_skb */
-	KIND_COPY = 7,       /* a process read a datagram: skb_copy_datagram_iovec */
-	KIND_STATE = 8,      /* a TCP socket changed state: inet_sock_set_state */
-	KIND_READY = 9,      /* a socket was told that data is there: sk_data_ready */
-	KIND_OWNER = 10,     /* a process was seen using a socket: sock_send_length, sock_recv_length */
-	KIND_NEIGHBOUR = 11, /* a neighbour entry was created or changed: neigh_create, neigh_update */
-	KIND_COUNT = 12,     /* one more than the last kind */
+	KIND_LOOKUP = 1,      /* one table was searched: fib_table_lookup() */
+	KIND_RECEIVE = 2,     /* a device handed a packet to the stack: netif_receive_skb */
+	KIND_QUEUE = 3,       /* a packet entered a queueing discipline: net_dev_queue */
+	KIND_XMIT = 4,        /* a packet was handed to a device: net_dev_start_xmit */
+	KIND_DROP = 5,        /* a packet was freed as dropped: kfree_skb */
+	KIND_CONSUME = 6,     /* a packet was freed as used: consume_skb */
+	KIND_COPY = 7,        /* a process read a datagram: skb_copy_datagram_iovec */
+	KIND_STATE = 8,       /* a TCP socket changed state: inet_sock_set_state */
+	KIND_READY = 9,       /* a socket was told that data is there: sk_data_ready */
+	KIND_OWNER = 10,      /* a process was seen using a socket: sock_send_length, sock_recv_length */
+	KIND_NEIGHBOUR = 11,  /* a neighbour entry was created or changed: neigh_create, neigh_update */
+	KIND_RESULT = 12,     /* a call of a routing function ended: ip_route_input_noref(), ... */
+	KIND_SUPPRESSED = 13, /* a rule threw the last hit away: fib4_rule_suppress() */
+	KIND_STAGE = 14,      /* a packet passed a function of the IP layer: ip_forward(), ... */
+	KIND_COUNT = 15,      /* one more than the last kind */
 };
 
 enum record_hint {
@@ -28,6 +31,34 @@ enum record_hint {
 	HINT_STACK_SHARED = 2,   /* stack was taken at an earlier call from the same site */
 	HINT_NEXTHOP_OBJECT = 4, /* the route uses a nexthop object: owner, type, protocol unknown */
 	HINT_TRACKED = 8,        /* passed the filter because this packet passed before */
+	HINT_RULE = 16,          /* rule and rule_table were read from the rule itself */
+	HINT_PREFIX = 32,        /* prefix_length was read from the result of the search */
+	HINT_SUPPRESSED = 64,    /* a rule was seen to throw this hit away */
+	HINT_CHOSEN = 128, /* nexthop and gateway are those of the route that was made of the decision */
+};
+
+/* Whose call a lookup was seen in, where functions are probed. */
+enum call_kind {
+	CALL_NONE = 0,   /* not known */
+	CALL_INPUT = 1,  /* ip_route_input_noref(), for the packet `routed` */
+	CALL_OUTPUT = 2, /* ip_route_output_key_hash() */
+	CALL_CHECK = 3,  /* fib_validate_source(), for the packet `routed` */
+	CALL_OTHER = 4,  /* ip_route_input_noref() for something that is not the packet it was given */
+};
+
+enum outcome {
+	OUTCOME_UNKNOWN = 0, /* not seen */
+	OUTCOME_PASSED = 1,  /* the call succeeded */
+	OUTCOME_FAILED = 2,  /* the call failed */
+};
+
+/* Functions of the IP layer that a packet was seen in, or-ed. */
+enum stage {
+	STAGE_FORWARD = 1,  /* ip_forward() */
+	STAGE_DELIVER = 2,  /* ip_local_deliver() */
+	STAGE_OUTPUT = 4,   /* ip_output() */
+	STAGE_ENCRYPT = 8,  /* xfrm_output() */
+	STAGE_DECRYPT = 16, /* xfrm_input() */
 };
 
 enum context_kind {
@@ -37,24 +68,26 @@ enum context_kind {
 };
 
 struct record {
-	__u64 ts_ns;         /* CLOCK_MONOTONIC, nanoseconds */
-	__u64 seq;           /* number of this record on its CPU, from 1; a gap is a loss */
-	__u64 context;       /* address of the task_struct; in softirq, bit 63 and the CPU */
-	__u64 skb;           /* address of the sk_buff, 0 when there is none */
-	__u64 head;          /* skb->head: clones of one packet share it */
-	__u64 sock;          /* address of the socket, 0 when none */
-	__u64 flow;          /* address of the flow key of a lookup: equal within one decision */
-	__u64 location;      /* code address that freed the packet (drop, consume) */
-	__u8 saddr[16];      /* source address; IPv4 in the first four bytes */
-	__u8 daddr[16];      /* destination address */
-	__u8 gateway[16];    /* gateway of the nexthop, zero when on link */
-	__u32 netns;         /* inode of the network namespace, 0 when unknown */
-	__u32 ifindex;       /* device the packet is on; of a lookup: the nexthop's device */
-	__u32 iif;           /* flow key: input interface (1 for output lookups) */
-	__u32 oif;           /* flow key: output interface a socket is bound to */
-	__u32 mark;          /* firewall mark of the flow key or packet */
-	__u32 uid;           /* user id in the flow key */
-	__u32 pid;           /* process id (thread group) of the current task */
+	__u64 ts_ns;      /* CLOCK_MONOTONIC, nanoseconds */
+	__u64 seq;        /* number of this record on its CPU, from 1; a gap is a loss */
+	__u64 context;    /* address of the task_struct; in softirq, bit 63 and the CPU */
+	__u64 skb;        /* address of the sk_buff, 0 when there is none */
+	__u64 head;       /* skb->head: clones of one packet share it */
+	__u64 sock;       /* address of the socket, 0 when none */
+	__u64 flow;       /* address of the flow key of a lookup: equal within one decision */
+	__u64 location;   /* code address that freed the packet (drop, consume) */
+	__u64 call;       /* number of the call that a lookup was made in, unique in a run; 0 when unknown */
+	__u64 routed;     /* address of the sk_buff that the call is for, 0 when none */
+	__u8 saddr[16];   /* source address; IPv4 in the first four bytes */
+	__u8 daddr[16];   /* destination address */
+	__u8 gateway[16]; /* gateway of the nexthop, zero when on link */
+	__u32 netns;      /* inode of the network namespace, 0 when unknown */
+	__u32 ifindex;    /* device the packet is on; of a lookup: the nexthop's device */
+	__u32 iif;        /* flow key: input interface (1 for output lookups) */
+	__u32 oif;        /* flow key: output interface a socket is bound to */
+	__u32 mark;       /* firewall mark of the flow key or packet */
+	__u32 uid;        /* user id in the flow key */
+	__u32 pid;        /* process id (thread group) of the current task */
 	__u32 walked_table;  /* id of the table object that was searched */
 	__u32 owner_table;   /* id of the table that the route lives in, 0 when unknown */
 	__s32 error;         /* lookup: 0 or -errno; drop: the reason; state: the new state */
@@ -62,6 +95,8 @@ struct record {
 	__u32 nexthop_id;    /* id of the nexthop object, 0 when none */
 	__s32 stack;         /* id in the stack map of the caller, negative when none */
 	__u32 length;        /* length of the packet in bytes */
+	__u32 rule;          /* preference of the rule that asked for the lookup */
+	__u32 rule_table;    /* table that the rule names, 0 when its action is another (l3mdev, prohibit) */
 	__u16 sport;         /* source port, host order, 0 when none */
 	__u16 dport;         /* destination port, host order, 0 when none */
 	__u16 ip_id;         /* IPv4 identification field, host order */
@@ -85,7 +120,10 @@ struct record {
 	__u8 packet_type;    /* PACKET_HOST, PACKET_BROADCAST, ... of the packet */
 	__u8 socket_state;   /* TCP state of the socket */
 	__u8 comm[16];       /* name of the current task, zero in softirq */
-	__u8 reserved[4];    /* zero */
+	__u8 call_kind;      /* enum call_kind */
+	__u8 outcome;        /* enum outcome, of the call */
+	__u8 stage;          /* enum stage, or-ed */
+	__u8 prefix_length;  /* of the route that was found, in bits */
 };
 
 struct filter {

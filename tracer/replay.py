@@ -8,9 +8,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from tracer.correlate.kinds import Kinds
 from tracer.enrich.filters import Selection
 from tracer.errors import BadCapture, TracerError
+from tracer.kernel.source import wire_header
 from tracer.model.network import Network
 from tracer.outputs.registry import RAW_SUFFIX, Converted, Output, open_output, output_format
 from tracer.outputs.registry import convert as convert_rows
@@ -45,7 +45,7 @@ def convert(source: str | Path, target: str | Path | IO[Any], wanted: str | None
 def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
     """Feed the records of a raw capture through the pipeline; returns how many rows were written."""
     with CaptureReader(source) as reader:
-        layout, clock_offset_ns = _header(reader, source)
+        written, layout, clock_offset_ns = _header(reader, source)
         processing = Processing(
             layout=layout,
             network=known.network,
@@ -61,7 +61,7 @@ def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
         horizon_ns, sequences = 0, {}
         for frame in reader.frames():
             if frame.kind is Kind.RECORDS:
-                records = _records(frame.payload, layout, source)
+                records = _records(frame.payload, written, layout, source)
                 horizon_ns = max(horizon_ns, int(records["ts_ns"].max(initial=0)))
                 processing.feed(records, horizon_ns)
             elif frame.kind is Kind.ACCOUNTING:
@@ -70,14 +70,25 @@ def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
         return processing.counts.rows
 
 
-def _header(reader: CaptureReader, source: str | Path) -> tuple[Layout, int]:
-    """The layout of the records and the clock's offset; raises BadCapture when they are not what we write."""
+def _header(reader: CaptureReader, source: str | Path) -> tuple[Layout, Layout, int]:
+    """The layouts that the records have and get, and the clock's offset; raises BadCapture for anything else.
+
+    Fields and kinds are only ever added, so older records are given today's layout, zero where they say nothing.
+    """
     try:
-        layout = parse(reader.header["wire"])
-        Kinds.of(layout)
-        return layout, int(reader.header["clock_offset_ns"])
+        written, today = parse(reader.header["wire"]), parse(wire_header())
+        if not _kinds(written) <= _kinds(today):
+            raise BadCapture(
+                f"cannot read {source}: another version of fibtrace numbered its records\n  try: that version"
+            )
+        return written, today, int(reader.header["clock_offset_ns"])
     except (TracerError, KeyError, TypeError, ValueError) as error:
         raise BadCapture(f"cannot read the header of {source}: {error}") from error
+
+
+def _kinds(layout: Layout) -> set[tuple[str, int]]:
+    """Names and numbers of the kinds of records; KIND_COUNT, the number after the last, is none."""
+    return {item for item in layout.enums["record_kind"].items() if item[0] != "KIND_COUNT"}
 
 
 def _sequences(accounting: Any) -> dict[int, int]:
@@ -88,11 +99,17 @@ def _sequences(accounting: Any) -> dict[int, int]:
         raise BadCapture(f"cannot read the accounting of a capture: {error}") from error
 
 
-def _records(payload: bytes, layout: Layout, source: str | Path) -> np.ndarray[Any, Any]:
+def _records(payload: bytes, written: Layout, layout: Layout, source: str | Path) -> np.ndarray[Any, Any]:
     try:
-        return np.frombuffer(payload, dtype=layout.record)
+        found = np.frombuffer(payload, dtype=written.record)
     except ValueError as error:
         raise BadCapture(f"cannot read {source}: a frame holds a part of a record") from error
+    if written.record == layout.record:
+        return found
+    records = np.zeros(len(found), layout.record)
+    for name in set(written.record.names or ()) & set(layout.record.names or ()):
+        records[name] = found[name]
+    return records
 
 
 def _read_names(source: str | Path) -> tuple[_Known, int]:

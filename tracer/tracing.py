@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from tracer.console import Progress, Stop, Tidy, say
 from tracer.errors import BadRequest, Exit, NotSupported, TracerError
+from tracer.kernel.backend import AUTO
+from tracer.kernel.probes import Backend
 from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, open_output, output_format
 
 if TYPE_CHECKING:
@@ -81,14 +83,10 @@ def _check(options: TraceOptions) -> None:
         raise BadRequest(
             f"command not found: {options.command[0]}\n  give a program on the PATH, or its path, after --"
         )
-    if options.stacks == "none":
+    if options.stacks == "none" and options.backend in {AUTO, Backend.TRACEPOINT.value}:
         raise NotSupported(
             "--stacks none: without the caller's stack an input is taken for a source check\n"
             "  on tracepoints nothing else tells them apart\n  try: --stacks first"
-        )
-    if options.backend not in {"auto", "tracepoint"}:
-        raise BadRequest(
-            f"--backend {options.backend}: only the tracepoint backend exists so far\n  try: --backend auto"
         )
 
 
@@ -105,6 +103,7 @@ class _Session:
     def run(self) -> int:
         with contextlib.ExitStack() as stack:
             loaded, follower = _start_both(self._options)
+            say(loaded.words)
             stack.callback(loaded.close)
             stack.callback(follower.close)
             processing, reader = self._assemble(loaded, follower, stack)
@@ -240,6 +239,8 @@ class _Session:
             say(f"  {number} events at {point} came while its probe was running on that CPU")
         for point, why in loaded.missing.items():
             say(f"  not seen: {point}: {why.splitlines()[0]}")
+        for what, number in loaded.calls_missed().items():
+            say(f"  {number} {what}")
         if losses.total and self._options.strict:
             return Exit.LOST
         if self._child is not None:
@@ -279,7 +280,7 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
     reader = threading.Thread(target=read_namespaces)
     reader.start()
     try:
-        loaded = load(ring_bytes, with_filter=options.filter.given)
+        loaded = load(ring_bytes, options.backend, with_filter=options.filter.given)
     finally:
         reader.join()
     if isinstance(results[0], BaseException):

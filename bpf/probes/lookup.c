@@ -66,26 +66,30 @@ inline_always void read_flow_key(struct tuple *flow, const struct flowi4 *key)
 	}
 }
 
-/* The route behind an embedded nexthop, or the id of the nexthop object when there is one. */
 #define ROUTE(buffer, member) PICK(buffer, struct fib_info, fib_flags, member)
+
+inline_always void store_info(struct record *record, const struct fib_info *info)
+{
+	BUFFER(route, SPAN(struct fib_info, fib_flags, fib_priority));
+
+	if (bpf_probe_read_kernel(route, SPAN(struct fib_info, fib_flags, fib_priority), &info->fib_flags))
+		return;
+	record->owner_table = ROUTE(route, fib_tb_id);
+	record->route_type = ROUTE(route, fib_type);
+	record->route_protocol = ROUTE(route, fib_protocol);
+	record->route_scope = ROUTE(route, fib_scope);
+	record->priority = ROUTE(route, fib_priority);
+}
 
 /* The route behind an embedded nexthop, or the id of the nexthop object when there is one. */
 inline_always void read_route(struct record *record, struct fib_nh_common *nhc)
 {
-	BUFFER(route, SPAN(struct fib_info, fib_flags, fib_priority));
 	struct fib_info *info = 0;
 	struct nexthop *object = 0;
 
 	READ(info, &((struct fib_nh *)nhc)->nh_parent);
 	if (info) {
-		if (bpf_probe_read_kernel(route, SPAN(struct fib_info, fib_flags, fib_priority),
-					  &info->fib_flags))
-			return;
-		record->owner_table = ROUTE(route, fib_tb_id);
-		record->route_type = ROUTE(route, fib_type);
-		record->route_protocol = ROUTE(route, fib_protocol);
-		record->route_scope = ROUTE(route, fib_scope);
-		record->priority = ROUTE(route, fib_priority);
+		store_info(record, info);
 		return;
 	}
 	record->hints |= HINT_NEXTHOP_OBJECT;
@@ -127,16 +131,60 @@ inline_always u32 netns_of_task(struct cpu_state *cpu)
 	return netns_of(cpu, net);
 }
 
-TRACEPOINT(fib_table_lookup)
+/* One search, or a rule that ended the walk without one: then the table is 0. */
+struct lookup {
+	u64 flow; /* address of the flow key */
+	struct fib_nh_common *nhc;
+	u32 table;
+	s32 error;
+};
+
+#if FUNCTIONS
+/* What the probed functions around a lookup know of it: whose it is, the rule, and where the result says it is. */
+inline_always void observe(struct cpu_state *cpu, struct record *record, const struct lookup *lookup,
+			   const struct tuple *key)
 {
-	struct fib_nh_common *nhc = (void *)ctx->args[2];
-	struct cpu_state *cpu = this_cpu();
+	struct calls *calls = calls_here(cpu);
+	struct fib_result result = {};
+	struct call *call;
+
+	if (!calls)
+		return;
+	call = call_of_lookup(calls, lookup->flow, key);
+	if (call) {
+		call->wanted = 1;
+		record->call = call->number;
+		record->call_kind = call->kind;
+		record->routed = call->kind == CALL_OUTPUT ? 0 : call->token;
+		if (call->netns)
+			record->netns = call->netns;
+	}
+	if (calls->rule_flow == lookup->flow && calls->rule_number == innermost_number(calls) &&
+	    (!calls->rule_table || calls->rule_table == lookup->table)) {
+		record->rule = calls->rule;
+		record->rule_table = calls->rule_table;
+		record->hints |= HINT_RULE;
+	}
+	calls->rule_flow = 0;
+	if (!lookup->error && calls->searched == lookup->flow && !READ(result, calls->result) &&
+	    result.nhc == lookup->nhc) {
+		record->prefix_length = result.prefixlen;
+		record->hints |= HINT_PREFIX;
+		if (!record->owner_table && result.fi)
+			store_info(record, result.fi);
+	}
+	calls->searched = 0;
+}
+#endif
+
+inline_always int emit_lookup(void *ctx, struct cpu_state *cpu, const struct lookup *lookup)
+{
 	struct filter *filter = the_filter();
 	struct tuple flow = {};
 	struct flowi4 key = {};
 	struct record *record;
 
-	if (!cpu || !filter || READ(key, ctx->args[1]))
+	if (!filter || READ(key, lookup->flow))
 		return 0;
 	cpu->receiving = 0;
 	read_flow_key(&flow, &key);
@@ -146,17 +194,20 @@ TRACEPOINT(fib_table_lookup)
 	if (!record)
 		return 0;
 	store_tuple(record, &flow);
-	record->flow = ctx->args[1];
-	record->walked_table = ctx->args[0];
-	record->error = (s32)ctx->args[3];
+	record->flow = lookup->flow;
+	record->walked_table = lookup->table;
+	record->error = lookup->error;
 	record->iif = key.__fl_common.flowic_iif;
 	record->oif = key.__fl_common.flowic_oif;
 	record->mark = key.__fl_common.flowic_mark;
 	record->flow_scope = key.__fl_common.flowic_scope;
 	record->flow_flags = key.__fl_common.flowic_flags;
 	record->uid = key.__fl_common.flowic_uid.val;
-	if (nhc)
-		read_nexthop(cpu, record, nhc);
+	if (lookup->nhc)
+		read_nexthop(cpu, record, lookup->nhc);
+#if FUNCTIONS
+	observe(cpu, record, lookup, &flow);
+#endif
 	if (!record->netns && !cpu->softirq) {
 		record->netns = netns_of_task(cpu);
 		record->hints |= HINT_TASK_NETNS;
@@ -165,4 +216,17 @@ TRACEPOINT(fib_table_lookup)
 		take_stack(ctx, record, filter->stacks);
 	send(record);
 	return 0;
+}
+
+TRACEPOINT(fib_table_lookup)
+{
+	struct cpu_state *cpu = this_cpu();
+	struct lookup lookup = {
+		.flow = ctx->args[1],
+		.nhc = (void *)ctx->args[2],
+		.table = ctx->args[0],
+		.error = (s32)ctx->args[3],
+	};
+
+	return cpu ? emit_lookup(ctx, cpu, &lookup) : 0;
 }

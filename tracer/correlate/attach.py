@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracer.correlate.callers import Purpose
-from tracer.correlate.columns import Array, Rows, address_words, changed, last_where, next_where, shifted
+from tracer.correlate.columns import (
+    Array,
+    Rows,
+    address_words,
+    changed,
+    codes_of,
+    last_where,
+    next_where,
+    order_by,
+    shifted,
+)
 from tracer.correlate.episodes import in_list, receiving
 from tracer.correlate.flows import flow_keys
 from tracer.correlate.packets import decision_of_packet
@@ -47,6 +57,7 @@ def attach(scene: Scene, decisions: Decisions) -> Array:
     if (decisions.in_list & decisions.first).any():
         _lists(scene, decisions, receive, packet)
     _checks(scene, decisions, enclosing, packet)
+    _observed(scene, decisions, packet)
     _outputs(scene, decisions, receive, packet)
     _ready(scene, enclosing, packet)
     _spread(decisions, packet)
@@ -78,12 +89,28 @@ def _inputs(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array)
     packet[rows[fits]] = scene.packet[around[fits]]
 
 
+def _observed(scene: Scene, decisions: Decisions, packet: Array) -> None:
+    """The packet that the call was seen to be for: the last one before it at that address."""
+    routed = scene.records["routed"]
+    asks = decisions.first & (routed != 0)
+    if not asks.any():
+        return
+    rows = np.flatnonzero(asks | (scene.packet != 0))
+    codes, _ = codes_of(np.where(asks[rows], routed[rows], scene.records["skb"][rows]))
+    by_time = np.argsort(scene.records["ts_ns"][rows], kind="stable")
+    order = by_time[order_by(codes[by_time])]
+    rows, codes = rows[order], codes[order]
+    before = last_where(~asks[rows], codes)
+    found = asks[rows] & (before >= 0)
+    packet[rows[found]] = scene.packet[rows[before[found]]]
+
+
 def _lists(scene: Scene, decisions: Decisions, receive: Array, packet: Array) -> None:
     """List receive announces all packets before it routes the first: decisions come in the packets' order.
 
     A packet with a hint has no input decision; where sources are checked, it has its check.
     """
-    rows = np.flatnonzero(decisions.first & decisions.in_list)
+    rows = np.flatnonzero(decisions.first & decisions.in_list & (scene.records["routed"] == 0))
     source, target = _ends(scene.records)
     follows = in_list(scene.records, scene.group, scene.kinds)
     run, taken, current, checked = range(0), set[int](), -1, False

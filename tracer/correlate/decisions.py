@@ -14,6 +14,7 @@ import numpy as np
 from tracer.correlate.callers import Caller, Purpose
 from tracer.correlate.columns import Array, Rows, address_words, changed, last_where, shifted
 from tracer.correlate.episodes import may_be_suppressed, receiving
+from tracer.correlate.observed import CALL_OUTPUT, PURPOSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,10 @@ def decide(
         last[:-1] = lookup[:-1] & (number[:-1] != number[1:])
         last[-1] = lookup[-1]
     purpose, caller, in_list, of_packet, connects = _by_stack(records, lookup, callers)
+    observed = _by_call(records, lookup, purpose)
+    caller = np.where(observed & (purpose != PURPOSES[records["call_kind"]]), 0, caller)
+    purpose = np.where(observed, PURPOSES[records["call_kind"]], purpose)
+    of_packet = np.where(observed, purpose != Purpose.OTHER, of_packet)
     unknown = lookup & (purpose == Purpose.UNKNOWN)
     if unknown.any():
         shape = _by_shape(records, group, lookup, first)
@@ -118,8 +123,11 @@ def _continues(records: Rows, group: Array, lookup: Array, suppressing: Array) -
     before = shifted(lookup)
     if len(before):
         before[0] = False
-    goes_on: Array = lookup & before & ~other_key & open_walk
-    return goes_on & ~_restarts(records, lookup, goes_on)
+    call, call_before = records["call"], shifted(records["call"])
+    known = (call != 0) | (call_before != 0)
+    goes_on: Array = lookup & before & ~other_key & np.where(known, call == call_before, open_walk)
+    result: Array = goes_on & (known | ~_restarts(records, lookup, goes_on))
+    return result
 
 
 def _restarts(records: Rows, lookup: Array, goes_on: Array) -> Array:
@@ -161,6 +169,16 @@ def _by_stack(
         (of_packet * ok * ~trial).astype(bool),
         (connects * ok).astype(bool),
     )
+
+
+def _by_call(records: Rows, lookup: Array, purpose: Array) -> Array:
+    """Which lookups have their purpose from the call they were seen in.
+
+    An output call may be a trial or a query (of which only the stack knows); those for packets are told apart.
+    """
+    aside = (purpose == Purpose.OTHER) | (purpose == Purpose.QUERY)
+    result: Array = lookup & (records["call_kind"] != 0) & ~(aside & (records["call_kind"] == CALL_OUTPUT))
+    return result
 
 
 def _by_shape(records: Rows, group: Array, lookup: Array, first: Array) -> Array:

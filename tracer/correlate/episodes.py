@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracer.correlate.columns import Array, Rows, last_where, shifted
+from tracer.correlate.observed import HINT_SUPPRESSED
 
 if TYPE_CHECKING:
     from tracer.correlate.kinds import Kinds
@@ -62,10 +63,11 @@ def in_list(records: Rows, group: Array, kinds: Kinds) -> Array:
 
 def may_be_suppressed(records: Rows, suppressing: Array) -> Array:
     """Hits in tables that a rule with suppress_prefixlength or suppress_ifgroup names: the walk may go on after."""
+    observed: Array = records["hints"] & HINT_SUPPRESSED > 0
     if not len(suppressing):
-        return np.zeros(len(records), bool)
+        return observed
     pair = records["netns"].astype(np.uint64) << np.uint64(32) | records["walked_table"].astype(np.uint64)
-    result: Array = (records["error"] == 0) & np.isin(pair, suppressing)
+    result: Array = observed | ((records["error"] == 0) & np.isin(pair, suppressing))
     return result
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import Array, Records, changed, device_keys, last_where, next_where, shifted
+from tracer.correlate.observed import STAGE_DELIVER
 from tracer.correlate.verdicts import (
     AF_INET,
     PACKET_LOOPBACK,
@@ -95,6 +96,7 @@ class _Scene:
         used &= np.isin(records["error"], np.array(sorted(context.vague), np.int64))
         self.consume |= used
         self.drop = (kind == kinds.DROP) & ~taken_before & ~purge & ~used
+        self.delivered = records["stage"] & STAGE_DELIVER > 0
         self.via = self._via()
 
     def _skb_before(self) -> Array:
@@ -150,6 +152,7 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
             "taken": scene.taken,
             "consume": scene.consume,
             "copied": scene.copied,
+            "delivered": scene.delivered,
         }.items()
     }
     last = scene.lookup & notes["last"]
@@ -185,7 +188,7 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
         out_row=_first_row(scene.out, scene, starts),
         process_row=np.where(delivers, copy_row, sender_row),
         socket=socket,
-        observed=found["taken"] | found["consume"],
+        observed=found["taken"] | found["consume"] | found["delivered"],
         cause=_last_row(last & (notes["purpose"] != Purpose.OTHER), starts),
         drop_row=_last_row(scene.drop, starts),
         pid=np.zeros(len(starts), np.int64),

@@ -24,6 +24,9 @@ class Kinds:
     READY: int
     OWNER: int
     NEIGHBOUR: int
+    RESULT: int
+    SUPPRESSED: int
+    STAGE: int
 
     @staticmethod
     def of(layout: Layout) -> Kinds:

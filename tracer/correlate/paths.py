@@ -26,6 +26,7 @@ from tracer.correlate.episodes import in_list, unsettled
 from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, Sockets, flow_keys
 from tracer.correlate.hops import build_steps
 from tracer.correlate.lost import Gaps
+from tracer.correlate.observed import fold
 from tracer.correlate.packets import goes_on
 from tracer.correlate.pending import take_pending
 from tracer.correlate.verdicts import Steps, Via
@@ -125,7 +126,8 @@ class Correlator:
             self.gaps.reached(reached, horizon_ns)
         batch = join_rows(self._tail, records.astype(self._tail.dtype, copy=False))
         rows = np.argsort(batch["ts_ns"], kind="stable")
-        kind = batch["kind"][rows]
+        batch, rows = fold(take_rows(batch, rows), self.kinds), np.arange(len(rows))
+        kind = batch["kind"]
         rows = rows[(kind < self.kinds.STATE) | (kind == self.kinds.READY)]
         codes, _ = codes_of(batch["context"][rows])
         order = order_by(codes)

@@ -12,8 +12,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tracer.correlate.callers import PURPOSE_NAMES, Purpose
+from tracer.enrich.observed import (
+    HINT_CHOSEN,
+    HINT_PREFIX,
+    HINT_RULE,
+    HINT_SUPPRESSED,
+    is_rule_only,
+    prefix_of,
+    step_of,
+)
 from tracer.enrich.routes import Observed, Selectors, match, nexthops_of
-from tracer.enrich.rules import Assignment, FlowKey, assign, rule_text
+from tracer.enrich.rules import Assignment, FlowKey, Step, assign, rule_text
 from tracer.model.routing import ROUTE_TYPES, address_text
 
 if TYPE_CHECKING:
@@ -34,6 +43,8 @@ _RESULTS = {
 }
 _SCOPES = {0: "universe", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _RULE_ERRORS = {"blackhole": -errno.EINVAL, "unreachable": -errno.ENETUNREACH, "prohibit": -errno.EACCES}
+_RULE_RESULTS = {error: action for action, error in _RULE_ERRORS.items()}
+CALL_INPUT, CALL_CHECK = 1, 3
 
 
 @dataclass(slots=True)
@@ -49,6 +60,7 @@ class Explained:
     route: Route | None = None
     rule: Rule | None = None
     merged: bool = False
+    chosen: bool = False
     devices: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -64,7 +76,7 @@ def explain_decision(
 ) -> Explained:
     """Explain the lookups `records` of one decision with the first of `states` (likeliest first) that does."""
     flow = _flow_key(records[0])
-    observed = tuple(_observation(record) for record in records)
+    observed = tuple(_observation(record) for record in records if not is_rule_only(record))
     best: tuple[NetworkState | None, Assignment | None] = (states[0] if states else None, None)
     for state in states:
         assignment = assign(state, flow, observed) if _walks_rules(purpose, flow) else None
@@ -113,34 +125,54 @@ def _rows(
     state, assignment = best
     explained = Explained([], {})
     for index, record in enumerate(records):
-        step = assignment.steps[index] if assignment and assignment.consistent else None
+        inferred = assignment.steps[index : index + 1] if assignment and assignment.consistent else ()
+        step = step_of(record, state, inferred[0] if inferred else None)
         row = _lookup_row(record, state, names)
-        route = _route(record, state)
-        if route is not None:
-            row["prefix"] = route.prefix
-            if route.type_name == "throw":
-                row["result"] = "throw"
-            row["route_type"] = route.type_name
-            row["scope"] = _SCOPES.get(route.scope, str(route.scope))
-        if step and step.rule:
-            row["rule"], row["rule_text"] = (
-                step.rule.priority,
-                rule_text(step.rule, _table_names(state), names),
-            )
-        if step and step.suppressed:
-            row["result"] = "suppressed"
-        inferred = (
-            row.get("rule") is not None
-            or row.get("prefix") is not None
-            or int(record["hints"]) & HINT_TASK_NETNS
-        )
-        row["evidence"] = "inferred" if inferred else "observed"
+        route = None if is_rule_only(record) else _route(record, state)
+        _name_route(row, record, route)
+        _name_rule(row, record, step, (state, names))
+        row["evidence"] = _evidence(row, record, step)
         row["purpose"], row["caller"] = PURPOSE_NAMES[purpose], caller
         explained.lookups.append(row)
         explained.route, explained.rule = route, step.rule if step else None
+    explained.chosen = bool(int(records[-1]["hints"]) & HINT_CHOSEN)
     explained.merged = bool(assignment and assignment.merged)
     _finish(explained, records[-1], state, assignment, names)
     return explained
+
+
+def _name_route(row: Row, record: Any, route: Route | None) -> None:
+    """What is known of the route beyond its nexthop: the prefix above all."""
+    if route is not None:
+        row["prefix"] = route.prefix
+        if route.type_name == "throw":
+            row["result"] = "throw"
+        row["route_type"] = route.type_name
+        row["scope"] = _SCOPES.get(route.scope, str(route.scope))
+    row["prefix"] = prefix_of(record) or row.get("prefix")
+
+
+def _name_rule(row: Row, record: Any, step: Step | None, world: tuple[NetworkState | None, Names]) -> None:
+    state, names = world
+    if int(record["hints"]) & HINT_RULE:
+        row["rule"] = int(record["rule"])
+    if step and step.rule:
+        row["rule"] = step.rule.priority
+        row["rule_text"] = rule_text(step.rule, _table_names(state), names)
+    if step and step.suppressed:
+        row["result"] = "suppressed"
+    if is_rule_only(record):
+        row.update(table=None, table_id=None, walked_table_id=None)
+        row["result"] = step.rule.action if step and step.rule else _RULE_RESULTS[int(record["error"])]
+
+
+def _evidence(row: Row, record: Any, step: Step | None) -> str:
+    """Everything that a lookup's row shows was read by a probe, or some of it is inferred."""
+    hints = int(record["hints"])
+    rule = row.get("rule") is not None and not hints & HINT_RULE
+    prefix = row.get("prefix") is not None and not hints & HINT_PREFIX
+    thrown = bool(step and step.suppressed) and not hints & HINT_SUPPRESSED
+    return "inferred" if rule or prefix or thrown or hints & HINT_TASK_NETNS else "observed"
 
 
 def _table_names(state: NetworkState | None) -> Any:
@@ -221,9 +253,11 @@ def _finish(
     """The decision's own row, and the row of a rule that ended the walk with an error."""
     won = explained.lookups[-1]
     shared = int(last["hints"]) & HINT_STACK_SHARED or int(last["stack"]) < 0
+    # The calls of input and of checks name their caller themselves; of an output only the stack does.
+    shared = shared and int(last["call_kind"]) not in {CALL_INPUT, CALL_CHECK}
     row: Row = {key: won.get(key) for key in ("purpose", "caller", "family", "proto", "mark", "tos", "uid")}
     row["evidence"] = "inferred" if shared else "observed"
-    final = assignment.final_rule if assignment and assignment.consistent else None
+    final = assignment.final_rule if assignment and assignment.consistent and not is_rule_only(last) else None
     if won["result"] == "hit":
         row.update({key: won.get(key) for key in ("prefix", "gateway", "dev", "route_type", "scope")})
         row["result"] = won.get("route_type") or "unicast"
@@ -263,7 +297,7 @@ def choose_nexthop(explained: Explained, state: NetworkState | None, ifindex: in
     The probe sees the first usable nexthop; fib_select_path() chooses later. `ifindex` is the device by which the
     packet left (or, of a source check, came in), 0 when it did neither.
     """
-    if explained.route is None or state is None:
+    if explained.route is None or state is None or explained.chosen:
         return
     nexthops = nexthops_of(explained.route, state.nexthops)
     if len(nexthops) < 2:  # noqa: PLR2004 - several

@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 from tracer.errors import Exit
 from tracer.kernel import attempt
+from tracer.kernel.backend import AUTO, choose, refusal
 from tracer.kernel.capabilities import CAPABILITIES, effective, is_held
-from tracer.kernel.kconfig import kernel_config
-from tracer.kernel.probes import TRACEPOINTS, Probe
+from tracer.kernel.probes import TRACEPOINTS, Backend, Probe, functions
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 
-_FENTRY_NEEDS = ("CONFIG_DEBUG_INFO_BTF", "CONFIG_BPF_JIT", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS")
 _PROGRAMS = {"ip": "iproute2", "nft": "nftables", "ping": "iputils-ping", "setpriv": "util-linux"}
+_FIRST_SYMBOLS = 1000
 _SUDO = "sudo fibtrace ..."
 _REFUSED = {errno.EPERM, errno.EACCES}
 
@@ -48,7 +48,7 @@ class Check:
 def checks() -> list[Check]:
     """Look at everything; takes milliseconds, changes nothing, needs no privilege to be asked."""
     parts: tuple[Callable[[], Iterator[Check]], ...] = (
-        _permissions, _kernel, _libraries, _tracepoints, _backends, _programs,
+        _permissions, _kernel, _libraries, _tracepoints, _functions, _programs,
     )  # fmt: skip
     return [check for part in parts for check in part()]
 
@@ -63,7 +63,7 @@ def verdict(found: list[Check]) -> Exit:
 
 def backend(found: list[Check]) -> str | None:
     """Return the backend that `trace` uses here, None if there is none."""
-    return None if any(check.bad for check in found) else "tracepoint"
+    return None if any(check.bad for check in found) else choose(AUTO).backend.value
 
 
 def as_json(found: list[Check]) -> str:
@@ -140,7 +140,8 @@ def _lockdown() -> Check:
 def _kallsyms() -> Check:
     try:
         with Path("/proc/kallsyms").open() as symbols:
-            readable = int(symbols.readline().split()[0], 16) != 0
+            # The first ones are those of variables of each CPU, which may well lie at 0.
+            readable = any(int(line.split()[0], 16) for line in islice(symbols, _FIRST_SYMBOLS))
     except (OSError, IndexError, ValueError):
         readable = False
     detail = "" if readable else "addresses are hidden: callers and drop locations stay numbers"
@@ -204,19 +205,21 @@ def _tracepoint(area: str, probe: Probe, number: int) -> Check:
     return Check(area, probe.point, NO, f"{why}; not seen: {probe.tells}", remedy, probe.needed, code)
 
 
-def _backends() -> Iterator[Check]:
-    """What other ways of attaching this kernel has: read, not tried, as no backend uses them yet."""
-    area = "other ways to attach, not used yet"
-    kprobes = Path("/sys/bus/event_source/devices/kprobe/type").exists()
-    yield Check(area, "kprobe", YES if kprobes else NO, "" if kprobes else "this kernel has none")
-    config = kernel_config()
-    lacking = [name for name in _FENTRY_NEEDS if config.get(name) != "y"]
-    if not config:
-        yield Check(area, "fentry", UNKNOWN, "the kernel's configuration cannot be read")
-    elif lacking:
-        yield Check(area, "fentry", NO, f"built without {', '.join(lacking)}")
-    else:
-        yield Check(area, "fentry", UNKNOWN, "configured; whether this host allows it was not tried")
+def _functions() -> Iterator[Check]:
+    """Try each function by each backend; without any, what it tells is inferred or left out."""
+    area = "functions"
+    tried = (Backend.FENTRY, Backend.KPROBE)
+    told: dict[str, list[str]] = {}
+    for probe in (ways[0] for ways in functions(Backend.KPROBE)):
+        told.setdefault(probe.point, []).append(probe.tells)
+    for point, tells in told.items():
+        why = {backend: refusal(backend, point) for backend in tried}
+        ways = ", ".join(f"{backend.value} {'no' if why[backend] else 'ok'}" for backend in tried)
+        state = NO if all(why.values()) else YES
+        what = "" if state == YES else "inferred or not seen: "
+        reasons = "; ".join(f"{backend.value}: {why[backend]}" for backend in tried if why[backend])
+        remedy = f"a kernel that allows one of them ({reasons})" if state == NO else ""
+        yield Check(area, point, state, f"{ways}; {what}{'; '.join(tells)}", remedy)
 
 
 def _programs() -> Iterator[Check]:

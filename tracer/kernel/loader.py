@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from tracer.errors import BadRequest, NotPermitted, NotSupported
 from tracer.kernel import capabilities, memory, source
+from tracer.kernel.attach import attach, is_old
+from tracer.kernel.backend import AUTO, Choice, choose
 from tracer.kernel.btf import KernelTypes
-from tracer.kernel.probes import TRACEPOINTS, Probe
+from tracer.kernel.probes import TRACEPOINTS, Attach, Backend, Probe, functions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 
 STACK_FRAMES = 16
 _LARGEST_RING_MB = 1024
+_CALL_COUNTS = (
+    "calls of probed functions whose return was not seen",
+    "returns of probed functions whose entry was not seen",
+    "calls of probed functions nested too deep",
+)
+"""What the members of `enum call_count` (bpf/calls.h) count."""
 _MISSED = re.compile(r"^recursion_misses:\s*(\d+)", re.MULTILINE)
 
 
@@ -35,7 +43,14 @@ class Loaded:
     types: KernelTypes
     attached: list[Probe] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
-    functions: dict[str, int] = field(default_factory=dict)
+    descriptors: dict[str, int] = field(default_factory=dict)
+    choice: Choice = field(default_factory=lambda: Choice(Backend.TRACEPOINT))
+
+    @property
+    def words(self) -> str:
+        """One line for the user: the backend, why not a better one, and what this means."""
+        refused = "; ".join(f"{backend.value}: {why}" for backend, why in self.choice.refused.items())
+        return f"backend {self.choice.backend.value}{f' ({refused})' if refused else ''}: {self.choice.words}"
 
     @property
     def ring_descriptor(self) -> int:
@@ -65,12 +80,19 @@ class Loaded:
     def missed(self) -> dict[str, int]:
         """Runs the kernel skipped because the probe was already running on that CPU, by attach point."""
         counts: dict[str, int] = {}
-        for point, descriptor in self.functions.items():
+        for point, descriptor in self.descriptors.items():
             text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
             match = _MISSED.search(text)
             if match and int(match[1]):
                 counts[point] = int(match[1])
         return counts
+
+    def calls_missed(self) -> dict[str, int]:
+        """Calls of probed functions of which the entry or the return was missed: their lookups are inferred."""
+        if self.choice.backend is Backend.TRACEPOINT:
+            return {}
+        counts = [sum(self.program["call_counts"][ctypes.c_int(which)]) for which in range(len(_CALL_COUNTS))]
+        return {what: number for what, number in zip(_CALL_COUNTS, counts, strict=True) if number}
 
     def stack(self, number: int) -> tuple[str, ...]:
         """Symbols of a stack by its id, innermost first; empty when it is gone."""
@@ -89,7 +111,7 @@ class Loaded:
         self.program.cleanup()
 
 
-def load(ring_bytes: int, *, with_filter: bool = True) -> Loaded:
+def load(ring_bytes: int, backend: str = AUTO, *, with_filter: bool = True) -> Loaded:
     """Compile for the running kernel, load, attach; the ring has `ring_bytes` (a power of two).
 
     Without a filter the tests are left out, and `set_filter` must be given none.
@@ -106,52 +128,62 @@ def load(ring_bytes: int, *, with_filter: bool = True) -> Loaded:
     types = KernelTypes()
     try:
         os.environ["BCC_KERNEL_SOURCE"] = str(source.bpf_directory() / "kernel")
-        from bcc import BPF
+        import bcc
     except ImportError as error:
         raise NotSupported(
             f"bcc's Python module is missing: {error}\n  try: apt install python3-bpfcc"
         ) from error
-    loaded = Loaded(_compile(BPF, types, ring_bytes, with_filter=with_filter), types)
-    for probe in TRACEPOINTS:
-        _attach(BPF, loaded, probe)
+    choice = choose(backend)
+    build = source.Build(choice.backend, ring_bytes, with_filter, is_old(bcc.__version__))
+    loaded = Loaded(_compile(bcc.BPF, types, build), types, choice=choice)
+    for ways in (*((probe,) for probe in TRACEPOINTS), *functions(choice.backend)):
+        _attach(bcc.BPF, loaded, ways, build)
     loaded.program.free_bcc_memory()
     memory.give_back(("libLLVM", "libclang"))
     return loaded
 
 
-def _compile(bpf_class: Any, types: KernelTypes, ring_bytes: int, *, with_filter: bool) -> Any:
+def _compile(bpf_class: Any, types: KernelTypes, build: source.Build) -> Any:
+    class Program(bpf_class):  # type: ignore[misc]
+        def _trace_autoload(self) -> None:
+            """bcc attaches by itself what has certain names, and gives up whole if one is refused."""
+
     with tempfile.TemporaryDirectory(prefix="fibtrace-") as directory:
         headers = Path(directory)
         (headers / "kernel_types.h").write_text(source.kernel_types(types))
-        flags = source.compiler_flags(types, headers, ring_bytes, with_filter=with_filter)
+        flags = source.compiler_flags(types, headers, build)
         with _captured_stderr() as messages:
             try:
-                return bpf_class(text=source.joined(), cflags=flags)
+                return Program(text=source.joined(), cflags=flags)
             except Exception as error:  # noqa: BLE001 - bcc raises nothing narrower
                 failure = str(error)
         text = messages[-1].strip() if messages else ""
     raise NotSupported(f"the probes do not compile for kernel {os.uname().release}: {failure}\n{text}")
 
 
-def _attach(bpf_class: Any, loaded: Loaded, probe: Probe) -> None:
-    if loaded.types.tracepoint_arguments(probe.point) is None:
-        return _missing(loaded, probe, "this kernel has no such tracepoint")
-    with _captured_stderr() as messages:
-        try:
-            function = loaded.program.load_func(probe.function, bpf_class.RAW_TRACEPOINT)
-            loaded.program.attach_raw_tracepoint(probe.point, probe.function)
-        except Exception as error:  # noqa: BLE001 - bcc raises nothing narrower
-            failure = str(error)
-        else:
-            loaded.attached.append(probe)
-            loaded.functions[probe.point] = function.fd
-            return None
-    text = messages[-1].strip() if messages else ""
-    return _missing(loaded, probe, f"{failure} {text[-2000:]}".strip())
+def _attach(bpf_class: Any, loaded: Loaded, ways: tuple[Probe, ...], build: source.Build) -> None:
+    """Attach a probe by the first of its ways that the kernel takes; else it is missing, and why."""
+    refused: list[str] = []
+    for probe in ways:
+        if probe.attach is Attach.TRACEPOINT and loaded.types.tracepoint_arguments(probe.point) is None:
+            refused.append("this kernel has no such tracepoint")
+            continue
+        with _captured_stderr() as messages:
+            try:
+                descriptor = attach(bpf_class, loaded.program, probe, old=build.old_bcc)
+            except Exception as error:  # noqa: BLE001 - bcc raises nothing narrower
+                failure = str(error)
+            else:
+                loaded.attached.append(probe)
+                loaded.descriptors[probe.name] = descriptor
+                return
+        text = messages[-1].strip() if messages else ""
+        refused.append(f"{failure} {text[-2000:]}".strip())
+    _missing(loaded, ways[0], refused[0])
 
 
 def _missing(loaded: Loaded, probe: Probe, why: str) -> None:
-    loaded.missing[probe.point] = why
+    loaded.missing[probe.name] = why
     if probe.needed:
         loaded.close()
         if "Operation not permitted" in why:

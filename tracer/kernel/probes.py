@@ -3,6 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Attach(Enum):
+    """How a program is attached."""
+
+    TRACEPOINT = "raw tracepoint"
+    FENTRY = "fentry"
+    FEXIT = "fexit"
+    KPROBE = "kprobe"
+    KRETPROBE = "kretprobe"
+
+
+class Backend(Enum):
+    """How functions are probed: the value is what --backend takes and, as FUNCTIONS, what the C is told."""
+
+    TRACEPOINT = "tracepoint"
+    FENTRY = "fentry"
+    KPROBE = "kprobe"
+
+    @property
+    def define(self) -> int:
+        """The value of FUNCTIONS in the C."""
+        return list(Backend).index(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,18 +34,25 @@ class Probe:
     """One attach point of one backend. `records` names the kinds it sends, `tells` what a path loses without it."""
 
     point: str
-    function: str
+    attach: Attach
     source: str
     records: tuple[str, ...]
     tells: str
     needed: bool = False
     define: str | None = None
 
+    @property
+    def name(self) -> str:
+        """What tells it from the others: a function may be probed at its entry and at its return."""
+        if self.attach is Attach.TRACEPOINT:
+            return self.point
+        return f"{self.point}(){' return' if self.attach in {Attach.FEXIT, Attach.KRETPROBE} else ''}"
+
 
 def _tracepoint(
     point: str, source: str, *records: str, tells: str, needed: bool = False, define: str | None = None
 ) -> Probe:
-    return Probe(point, f"tracepoint_{point}", f"probes/{source}.c", records, tells, needed, define)
+    return Probe(point, Attach.TRACEPOINT, f"probes/{source}.c", records, tells, needed, define)
 
 
 TRACEPOINTS: tuple[Probe, ...] = (
@@ -61,7 +92,60 @@ TRACEPOINTS: tuple[Probe, ...] = (
     _tracepoint("neigh_create", "neighbour", "NEIGHBOUR", tells="packets waiting for address resolution"),
     _tracepoint("neigh_update", "neighbour", "NEIGHBOUR", tells="answers of address resolution"),
 )
-"""The tracepoint backend, in the order of attaching: context first, so that no record lacks it."""
+"""Probes of every backend, in the order of attaching: context first, so that no record lacks it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """A function probed at its entry, or at its return; `many`: more arguments than fentry takes before Linux 6.12."""
+
+    name: str
+    source: str
+    records: tuple[str, ...]
+    tells: str
+    returns: bool = False
+    many: bool = False
+
+
+_FUNCTIONS: tuple[_Function, ...] = (
+    _Function("fib_table_lookup", "route", (), "the matched prefix"),
+    _Function("fib4_rule_action", "route", ("LOOKUP",), "the rule, also one that ends the walk by itself"),
+    _Function("fib4_rule_suppress", "route", ("SUPPRESSED",), "hits that a rule throws away", returns=True),
+    _Function("ip_route_output_key_hash", "route", (), "output decisions, and their namespace"),
+    _Function(
+        "ip_route_output_key_hash", "route", ("RESULT",), "the nexthop chosen for output", returns=True
+    ),
+    _Function("fib_validate_source", "route", (), "source checks, and their packet", many=True),
+    _Function(
+        "fib_validate_source", "route", ("RESULT",), "what a source check said", returns=True, many=True
+    ),
+    _Function("ip_route_input_noref", "route", (), "input decisions, and their packet"),
+    _Function("ip_route_input_noref", "route", ("RESULT",), "the nexthop chosen for input", returns=True),
+    _Function("ip_local_deliver", "stage", ("STAGE",), "packets that were delivered to this host"),
+    _Function("ip_forward", "stage", ("STAGE",), "packets that were forwarded, also when dropped later"),
+    _Function("ip_output", "stage", ("STAGE",), "packets on their way out, before their device"),
+    _Function("xfrm_output", "stage", ("STAGE",), "packets before their encryption (IPsec)"),
+    _Function("xfrm_input", "stage", ("STAGE",), "packets before their decryption (IPsec)"),
+)
+"""Probes of functions. Inner calls come before those around them: nothing is attributed to a call seen half."""
+
+
+def functions(backend: Backend) -> tuple[tuple[Probe, ...], ...]:
+    """The probes of functions of a backend: of each the ways to attach it, the best first."""
+    return () if backend is Backend.TRACEPOINT else tuple(_ways(row, backend) for row in _FUNCTIONS)
+
+
+def _ways(row: _Function, backend: Backend) -> tuple[Probe, ...]:
+    def way(entry: Attach, at_return: Attach) -> Probe:
+        attach = at_return if row.returns else entry
+        return Probe(row.name, attach, f"probes/{row.source}.c", row.records, row.tells)
+
+    plain = way(Attach.KPROBE, Attach.KRETPROBE)
+    if backend is Backend.KPROBE:
+        return (plain,)
+    traced = way(Attach.FENTRY, Attach.FEXIT)
+    return (traced, plain) if row.many else (traced,)
+
 
 KERNEL_TYPES: tuple[str, ...] = tuple(
     f"struct {name}"
@@ -80,6 +164,10 @@ KERNEL_TYPES: tuple[str, ...] = tuple(
         "nsproxy",
         "task_struct",
         "Qdisc",
+        "fib_rule",
+        "fib_result",
+        "rtable",
+        "pt_regs",
     ]
 )
 """The kernel's structures that `bpf/` reads, taken from BTF with all they embed."""

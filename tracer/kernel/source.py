@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracer.errors import NotSupported
-from tracer.kernel.probes import ARGUMENT_COUNTS, KERNEL_TYPES, TRACEPOINTS
+from tracer.kernel.attach import traced_name
+from tracer.kernel.probes import ARGUMENT_COUNTS, KERNEL_TYPES, TRACEPOINTS, Attach, Backend
 
 if TYPE_CHECKING:
     from tracer.kernel.btf import KernelTypes
 
 _INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
-RECORD_BYTES = 224
+RECORD_BYTES = 248
 """Bytes of one record in the ring, its header included; only sets how often the reader is woken."""
 _MULTIARCH = ("x86_64-linux-gnu", "aarch64-linux-gnu")
 
@@ -60,13 +62,26 @@ def kernel_types(types: KernelTypes) -> str:
     return f"#ifndef FIBTRACE_KERNEL_TYPES_H\n#define FIBTRACE_KERNEL_TYPES_H\n{text}\n#endif\n"
 
 
-def compiler_flags(types: KernelTypes, headers: Path, ring_bytes: int, *, with_filter: bool) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What is compiled: the backend, the ring's bytes, whether anything is filtered, and whether bcc is an old one."""
+
+    backend: Backend
+    ring_bytes: int
+    with_filter: bool = True
+    old_bcc: bool = False
+
+
+def compiler_flags(types: KernelTypes, headers: Path, build: Build) -> list[str]:
     """What the compiler is told. `headers` holds kernel_types.h; names of fields are asked of BTF."""
-    common = types.dump("struct flowi_common")
-    defines = {
+    common, ring_bytes = types.dump("struct flowi_common"), build.ring_bytes
+    defines: dict[str, int | str] = {
+        "FUNCTIONS": build.backend.define,
+        "FENTRY_NAME(name)": traced_name(Attach.FENTRY, "##name", old=build.old_bcc),
+        "FEXIT_NAME(name)": traced_name(Attach.FEXIT, "##name", old=build.old_bcc),
         "RING_PAGES": ring_bytes // 4096,
         "WAKE_EVERY": max(1, ring_bytes // RECORD_BYTES // 16),
-        "WITH_FILTER": int(with_filter),
+        "WITH_FILTER": int(build.with_filter),
         "TRACE_IPV6": 0,  # until fib6_table_lookup is probed, a path without its decisions would be a wrong one
         "FLOW_TOS": "flowic_dscp" if "flowic_dscp" in common else "flowic_tos",
     }

@@ -9,6 +9,7 @@ import numpy as np
 
 from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import Array, address_words, codes_of, hash_rows
+from tracer.correlate.observed import OUTCOME_FAILED
 from tracer.correlate.verdicts import Event, Role, Steps, Verdict
 from tracer.enrich.inference import Explained, Row, address, device
 from tracer.enrich.intervals import numbers
@@ -25,6 +26,7 @@ _KEY_FIELDS = (
     "netns", "iif", "oif", "mark", "uid", "tos", "proto", "walked_table", "owner_table", "error", "ifindex",
     "route_type", "route_protocol",
     "route_scope", "priority", "nexthop_id", "hints", "flow_scope", "gateway_family", "family",
+    "rule", "rule_table", "prefix_length", "call_kind",
 )  # fmt: skip
 
 
@@ -201,7 +203,7 @@ class Batch:
         failed = np.isin(
             records["error"][drop], [n for n, name in self._world.reasons.items() if name in CHECK_REASONS]
         )
-        result: Array = dropped & (failed | vague)
+        result: Array = dropped & (failed | vague | (records["outcome"][row] == OUTCOME_FAILED))
         return result
 
     def hop_columns(self, step: int) -> Row:

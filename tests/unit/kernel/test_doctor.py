@@ -9,7 +9,7 @@ import os
 import pytest
 
 from tracer.errors import Exit
-from tracer.kernel import attempt, doctor, kconfig
+from tracer.kernel import attempt, doctor
 from tracer.kernel.doctor import NO, YES, Check
 from tracer.kernel.probes import TRACEPOINTS
 
@@ -83,9 +83,3 @@ def test_without_root_the_answer_is_not_permitted():
         code, *missing = json.load(answer)
     assert code == Exit.NOT_PERMITTED
     assert {"root", "CAP_BPF", "CAP_PERFMON"} <= set(missing)
-
-
-def test_kernel_config_is_read_as_written():
-    """Options that are set are there with their value; those that are not set are absent."""
-    text = '# CONFIG_KPROBES is not set\nCONFIG_BPF=y\nCONFIG_LOCALVERSION="-x=1"\n'
-    assert kconfig.parse(text) == {"CONFIG_BPF": "y", "CONFIG_LOCALVERSION": "-x=1"}

@@ -1,0 +1,53 @@
+"""Every lab by every backend, on the same packets: each path is the one that the lab says."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.live.lab_checks import check_step, strays
+from tests.vm.session import BACKENDS, session
+from tracer.lab.catalog import labs
+
+LABS = list(labs())
+STEPS = [
+    pytest.param(name, step.label, id=f"{name}: {step.label}")
+    for name, lab in labs().items()
+    for step in lab.steps
+    if step.flow
+]
+
+
+def driven(backend, name):
+    """The lab as this backend saw it; skipped where the lab itself cannot run, with the reason."""
+    refused = session().driven[name].get("refused")
+    if refused:
+        pytest.skip(f"the lab {name} cannot run here: {refused}")
+    return session().lab(backend, name)
+
+
+def test_nothing_is_lost():
+    """Each of the three says how much it saw and that it lost nothing."""
+    told = re.findall(r"^seen \d+ packets, (\d+) lost$", session().told, re.MULTILINE)
+    assert told == ["0"] * len(BACKENDS), session().told
+    assert session().code == 0, session().told
+
+
+@pytest.mark.parametrize("name", LABS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_path_of_a_lab_is_whole(backend, name):
+    """Every path is complete and of the lab's traffic, and that did what the lab says."""
+    done = driven(backend, name)
+    assert [path.text() for path in done.captured.paths if not path.complete] == []
+    assert [end for end in done.ends if not end[2]] == []
+    assert strays(done) == []
+
+
+@pytest.mark.parametrize(("name", "label"), STEPS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_packets_of_a_step_take_the_expected_path(backend, name, label):
+    """As many packets as were sent, and as many answers: each in these namespaces, by this rule and route."""
+    done = driven(backend, name)
+    assert done.captured.paths
+    check_step(done, label)
