@@ -18,7 +18,9 @@ MACHINES = {"c": "client", "r": "router", "s": "server"}
 
 def run(*command, **environment):
     """A program's exit code and output, without the variables that choose a box."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("FIBTRACE_", "VAGRANT_"))}
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("FIBTRACE_", "VAGRANT_"))
+    }
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env | environment)
 
 
@@ -86,7 +88,13 @@ def test_box_help_says_where_the_box_lands(top):
 def test_box_is_refused_without_root(top, tmp_path):
     """Who is not root is told so, and nothing is written."""
     if os.geteuid() == 0:
-        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(top / "scripts" / "vagrant-box")]
+        command = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            str(top / "scripts" / "vagrant-box"),
+        ]
     else:
         command = [str(top / "scripts" / "vagrant-box")]
     done = run(*command, FIBTRACE_CACHE=str(tmp_path))
