@@ -13,7 +13,9 @@ import numpy as np
 from tracer.correlate.callers import Caller, classify
 from tracer.correlate.kinds import Kinds
 from tracer.correlate.paths import Context, Correlator
+from tracer.correlate.tunnels import Layers
 from tracer.correlate.verdicts import Steps, take
+from tracer.enrich import layers
 from tracer.enrich.names import system_names
 from tracer.enrich.reasons import PURGE_REASONS, VAGUE_REASONS
 from tracer.enrich.rules import suppressing_tables
@@ -30,6 +32,13 @@ if TYPE_CHECKING:
     from tracer.model.network import Network, NetworkState
     from tracer.outputs.registry import Output
     from tracer.wire.layout import Layout
+
+
+_TCP_USES_IN = ("tcp_rcv_state_process", "tcp_rcv_established", "tcp_v4_rcv")
+"""Where TCP frees a segment that it has worked on, with no reason: the last for sockets in TIME_WAIT and requests."""
+
+_EMPTIES_A_QUEUE = ("sk_stream_kill_queues", "skb_queue_purge", "__skb_queue_purge", "inet_sock_destruct")
+"""Where a closed socket's queue is emptied, on kernels whose reasons do not say so (before 6.12)."""
 
 
 @dataclass(slots=True)
@@ -71,12 +80,14 @@ class Processing:
         self.kinds = Kinds.of(self.layout)
         self._locations: set[int] = set()
         self._inner: set[int] = set()
+        self._tunnels: dict[int, int] = {}
+        self._above: set[tuple[int, int, int]] = set()
         self.correlator = Correlator(self.kinds, self.layout.record)
         self.callers = Callers(self.symbols, self.kinds)
         self.context = Context(
             callers=self.callers.by_stack,
             purges=_numbers(self.reasons, PURGE_REASONS),
-            vague=_numbers(self.reasons, VAGUE_REASONS),
+            vague=_numbers(self.reasons, VAGUE_REASONS) if self.reasons else frozenset({0}),
         )
         self.builder = RowBuilder(
             World(
@@ -99,7 +110,7 @@ class Processing:
         return self.limit is not None and self.counts.packets >= self.limit
 
     def network_changed(self, states: Iterable[NetworkState | None]) -> None:
-        """Take note of new versions of namespaces: tables whose hits may be suppressed, devices that lead inside.
+        """Take note of new versions of namespaces: tables whose hits may be suppressed, what devices lead to.
 
         A table once suppressed stays in the set: a needless entry only makes decisions be looked at twice.
         """
@@ -107,6 +118,11 @@ class Processing:
         if not self.filtered:
             self._inner |= {key for state in states if state for key in _inner_devices(state, self.network)}
             self.context.inner = np.array(sorted(self._inner), np.uint64)
+        for state in states:
+            if state:
+                self._tunnels |= layers.tunnels(state)
+                self._above |= layers.above(state)
+        self.context.layers = Layers.of(self._tunnels, self._above)
         pairs = {
             state.inode << 32 | table for state in states if state for table in suppressing_tables(state)
         }
@@ -153,7 +169,9 @@ class Processing:
                 symbol = self.symbols.address(address)
                 if symbol.startswith("inet_rtm_getroute"):
                     self.context.no_packets.add(address)
-                elif symbol.startswith(("tcp_rcv_state_process", "tcp_rcv_established")):
+                elif symbol.startswith(_EMPTIES_A_QUEUE):
+                    self.context.emptied.add(address)
+                elif symbol.startswith(_TCP_USES_IN):
                     self.context.used.add(address)
 
     def _number(self, steps: Steps) -> Steps:

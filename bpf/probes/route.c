@@ -46,7 +46,8 @@ ENTRY(ip_route_input_noref)
 	return 0;
 }
 
-ENTRY(ip_route_output_key_hash)
+/* Not ip_route_output_key_hash(): the compiler has put that into ip_route_output_flow(). */
+ENTRY(ip_route_output_key_hash_rcu)
 {
 	const struct net *net = (void *)ARGUMENT(ctx, 1);
 	u64 flow = ARGUMENT(ctx, 2);
@@ -63,32 +64,38 @@ ENTRY(ip_route_output_key_hash)
 	return 0;
 }
 
-inline_always int enter_check(struct sk_buff *skb, u32 source, struct net_device *device)
+/* A check of a route that is not the packet's own is none of the packet's either. */
+inline_always int enter_check(struct sk_buff *skb, u32 source, u32 target, struct net_device *device)
 {
 	struct cpu_state *cpu = this_cpu();
-	struct call *call;
+	struct call *call, *around;
+	struct calls *calls;
 
 	if (!cpu || !the_filter())
 		return 0;
-	call = push_call(cpu, CALL_CHECK);
+	calls = calls_here(cpu);
+	around = calls ? innermost(calls) : 0;
+	call = push_call(cpu, around && around->kind == CALL_OTHER ? CALL_OTHER : CALL_CHECK);
 	if (!call)
 		return 0;
 	call->token = (u64)skb;
 	call->daddr = source;
+	call->saddr = target;
 	read_device(cpu, device, &call->ifindex, &call->netns);
 	return 0;
 }
 
 ENTRY(fib_validate_source)
 {
-	return enter_check((void *)ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), (void *)ARGUMENT(ctx, 6));
+	return enter_check((void *)ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), ARGUMENT(ctx, 3),
+			   (void *)ARGUMENT(ctx, 6));
 }
 
 #if FUNCTIONS == FUNCTIONS_FENTRY
 /* It has eight arguments; before 6.12 fentry takes six. */
 KPROBE_ENTRY(fib_validate_source)
 {
-	return enter_check((void *)KPROBE_ARGUMENT(ctx, 1), KPROBE_ARGUMENT(ctx, 2),
+	return enter_check((void *)KPROBE_ARGUMENT(ctx, 1), KPROBE_ARGUMENT(ctx, 2), KPROBE_ARGUMENT(ctx, 3),
 			   (void *)KPROBE_ARGUMENT(ctx, 6));
 }
 #endif
@@ -148,7 +155,7 @@ inline_always struct record *begin_call(struct cpu_state *cpu, const struct call
 		return 0;
 	record->call = call->number;
 	record->call_kind = call->kind;
-	record->routed = call->kind == CALL_OUTPUT ? 0 : call->token;
+	record->routed = routed_by(call);
 	record->netns = call->netns;
 	return record;
 }
@@ -223,9 +230,9 @@ RETURN(ip_route_input_noref)
 	return leave_call(CALL_INPUT, (s32)RESULT(ctx, 5), 0);
 }
 
-RETURN(ip_route_output_key_hash)
+RETURN(ip_route_output_key_hash_rcu)
 {
-	u64 route = RESULT(ctx, 3);
+	u64 route = RESULT(ctx, 4);
 
 	if (route >= ERROR_POINTER)
 		return leave_call(CALL_OUTPUT, (s32)route, 0);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.live.lab_runs import LabRun, is_of, is_reply, problems
+from tests.live.lab_runs import LabRun, is_of, is_own, is_reply, problems
 
 
 def matches(path, alternatives):
@@ -23,7 +23,9 @@ def strays(done: LabRun) -> list[str]:
     for path in done.captured.paths:
         step = done.step_of(path)
         igmp = path.first["proto"] == "igmp"  # membership reports are repeated by a timer of the kernel
-        if not igmp and not (step and (is_of(step, path) or is_reply(step, path))):
+        if igmp or is_own(done.lab, path):
+            continue
+        if not (step and (is_of(step, path) or is_reply(step, path))):
             found.append(path.text())
     return found
 
@@ -53,10 +55,18 @@ def check_step(done: LabRun, label: str) -> None:
         check_cached(paths, alternatives)
 
 
+def inner_decision(seen, hop):
+    """The decision about the packet itself: where it is wrapped, that about the outer header follows."""
+    routing = [decision for decision in seen.decisions if decision.purpose in {"input", "output"}]
+    if hop.outer and hop.outer.wraps:
+        routing = routing[:-1]
+    return routing[-1] if routing else None
+
+
 def check_cached(paths, alternatives):
     """Where the lab says so, most packets name the decision that an earlier one made, and it was one."""
     for number, hop in enumerate(alternatives[0] if alternatives else ()):
-        decisions = [path.hops[number].routing for path in paths]
+        decisions = [inner_decision(path.hops[number], hop) for path in paths]
         without = [decision for decision in decisions if decision is None or decision.cached]
         if hop.out_dev == "lo" or hop.rule is None:
             continue

@@ -10,10 +10,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from tests.live.networks import lab
 from tests.live.oracle import Comparison, compare
 from tests.live.tracing import Captured, Decision, Hop, Seen, capture
 from tracer.lab import topology
+from tracer.lab.catalog import labs
+from tracer.lab.needs import why_not
 
 # Runs the traffic of a lab that is up and writes when each step ended: all packets of a step are made before.
 _DRIVER = """
@@ -47,8 +51,21 @@ class LabRun:
         return None
 
 
-@cache
+def skip_where_impossible(name: str) -> None:
+    """Skip the test, and say why, where this machine cannot build a lab."""
+    reason = why_not(labs()[name])
+    if reason:
+        pytest.skip(f"lab {name}: {reason}")
+
+
 def run(name: str) -> LabRun:
+    """A lab's run, made once; skips the test where the lab cannot be built."""
+    skip_where_impossible(name)
+    return _run(name)
+
+
+@cache
+def _run(name: str) -> LabRun:
     """Build a lab, trace its traffic, ask the kernel about every decision, take it down."""
     with lab(name) as running, tempfile.TemporaryDirectory(prefix="ft-") as directory:
         times = Path(directory, "ends.json")
@@ -71,6 +88,12 @@ def is_of(step: topology.Step, path: Seen) -> bool:
         return True
     sports = range(flow.sport, flow.sport + 100) if flow.sport else [sport]
     return dport == flow.dport and sport in sports
+
+
+def is_own(lab: topology.Lab, path: Seen) -> bool:
+    """Whether this is a packet that the lab's devices send by themselves."""
+    proto, src, dst, _, dport = path.flow()
+    return any((flow.proto, flow.src, flow.dst, flow.dport) == (proto, src, dst, dport) for flow in lab.own)
 
 
 def is_reply(step: topology.Step, path: Seen) -> bool:
@@ -100,7 +123,11 @@ def _hop_problems(seen: Hop, hop: topology.Hop) -> list[str]:
     found = [f"{k} {getattr(seen, k)}, not {v}" for k, v in wanted.items() if getattr(seen, k) != v]
     if hop.reason and f"SKB_DROP_REASON_{hop.reason} " not in seen.reason.replace(")", " "):
         found.append(f"reason {seen.reason!r}, not {hop.reason}")
-    decided = [d for d in seen.decisions if not d.cached and d.purpose in {"input", "output"}]
+    routing = [d for d in seen.decisions if d.purpose in {"input", "output"}]
+    if hop.outer:
+        found += _outer_problems(routing, hop)
+        routing = routing[:-1] if hop.outer.wraps else routing[1:]
+    decided = [d for d in routing if not d.cached]
     if hop.error:
         return found + _error_problems(seen, hop, decided)
     if hop.rule is None and not hop.reason and not hop.cached:
@@ -111,6 +138,28 @@ def _hop_problems(seen: Hop, hop: topology.Hop) -> list[str]:
         said = [d.row["reason"] for d in seen.decisions if d.cached and d.row and d.row["reason"]]
         return found if hop.cached and said else [*found, f"no decision, and it says {said}"]
     return found + _decision_problems(decided[-1], hop)
+
+
+def _outer_problems(routing: list[Decision], hop: topology.Hop) -> list[str]:
+    """What differs in the decision about the outer header: the last where it is wrapped, else the first."""
+    outer = hop.outer
+    if len(routing) != 2:
+        return [f"{len(routing)} decisions, not that of the packet and that of its outer header"]
+    decision = routing[-1 if outer.wraps else 0]
+    found = [] if decision.row["proto"] in {outer.proto, None} else [f"outer header {decision.row['proto']}"]
+    if decision.cached:
+        return found
+    way = topology.Hop(
+        hop.netns,
+        "send" if outer.wraps else "deliver",
+        out_dev=hop.out_dev,
+        rule=outer.rule,
+        table=outer.table,
+        gateway=outer.gateway,
+        prefix=outer.prefix,
+        passed=outer.passed,
+    )
+    return found + [f"outer header: {problem}" for problem in _decision_problems(decision, way)]
 
 
 def _error_problems(seen: Hop, hop: topology.Hop, decided: list[Decision]) -> list[str]:
@@ -132,7 +181,7 @@ def _decision_problems(decision: Decision, hop: topology.Hop) -> list[str]:
     elif hop.table is None:
         wanted = {"rule": hop.rule, "table_id": None, "prefix": None}
     elif hop.verdict in {"send", "forward"}:
-        way = {"gateway": hop.gateway, "dev": hop.out_dev, "prefix": hop.prefix}
+        way = {"gateway": hop.gateway, "dev": hop.inner_out_dev, "prefix": hop.prefix}
         found += [f"decided {k} {decision.row[k]}, not {v}" for k, v in way.items() if decision.row[k] != v]
     found += [f"{k} {won[k]}, not {v}" for k, v in wanted.items() if won[k] != v]
     passed = tuple((row["rule"], row["result"]) for row in lookups[:-1] if row["result"] != "miss")

@@ -69,7 +69,7 @@ class Hop:
     @property
     def out_dev(self) -> str | None:
         """Device the packet left by; lo where it came back at once."""
-        return self.first("out_dev", "send", "forward", "deliver")
+        return next((r["out_dev"] for r in self.rows if r["verdict"] and r["out_dev"] is not None), None)
 
     @property
     def end(self) -> Row | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,12 +26,15 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A lab: see `fibtrace 
 @app.command("list")
 @command
 def list_() -> None:
-    """Name the labs, what each shows, and which one is up."""
+    """Name the labs, what each shows, which one is up, and which cannot run here and why (root can tell)."""
     from tracer.lab.catalog import labs
+    from tracer.lab.needs import why_not
     from tracer.lab.state import State
 
     for name, lab in labs().items():
         print(f"{name:<10} {'up' if State(name).ready() else '  '}  {lab.summary}")
+        if os.geteuid() == 0 and (reason := why_not(lab)):
+            print(f"{'':<14} cannot run here: {reason}")
 
 
 @app.command()

@@ -30,6 +30,7 @@ from tracer.correlate.packets import decision_of_packet
 if TYPE_CHECKING:
     from tracer.correlate.decisions import Decisions
     from tracer.correlate.kinds import Kinds
+    from tracer.correlate.tunnels import Layers
 
 ETH_P_ARP = 0x0806
 
@@ -38,7 +39,7 @@ ETH_P_ARP = 0x0806
 class Scene:
     """A batch in context order: records, their context, and the packet of each sk_buff row (0: none).
 
-    `origin` marks the first row of a packet made on this host; `live` rows that belong to a packet.
+    `origin` marks the first row of a packet made on this host, and those where it got a further header.
     """
 
     records: Rows
@@ -46,6 +47,7 @@ class Scene:
     packet: Array
     origin: Array
     kinds: Kinds
+    layers: Layers
 
 
 def attach(scene: Scene, decisions: Decisions) -> Array:
@@ -78,12 +80,14 @@ def _inputs(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array)
     sources, targets = _ends(scene.records)
     source, target = sources[rows], targets[rows]
     packet_source, packet_target = sources[around], targets[around]
+    netns, came_by = scene.records["netns"][around], scene.records["ifindex"][around]
+    same_device = scene.layers.below(netns, scene.records["iif"][rows], came_by)
     shares_end = (source == packet_source) | (target == packet_target)
     crosses = (target == packet_source) | (source == packet_target)
     fits = np.where(
         helper[rows],
         shares_end | crosses,
-        shares_end & (scene.records["iif"][rows] == scene.records["ifindex"][around]),
+        shares_end & (same_device),
     )
     fits &= scene.records["ethertype"][around] != ETH_P_ARP
     packet[rows[fits]] = scene.packet[around[fits]]

@@ -9,6 +9,7 @@ import numpy as np
 from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import Array, Records, changed, device_keys, last_where, next_where, shifted
 from tracer.correlate.observed import STAGE_DELIVER
+from tracer.correlate.tunnels import arrivals, mark_outer
 from tracer.correlate.verdicts import (
     AF_INET,
     PACKET_LOOPBACK,
@@ -51,10 +52,14 @@ def build_steps(rows: Array, notes: Array, correlator: Correlator, context: Cont
     base = (opened - (lookup_start | cached))[first_step][path] if len(row) else opened
     of_decision = (event == Event.LOOKUP) | (event == Event.DECISION)
     complete, lost = _completeness(scene, hops, correlator, path)
+    mark_outer(notes, scene.group, np.flatnonzero(scene.packet_start))
+    arrival, departure = arrivals(scene.receive, scene.out, scene.hop)
     return Steps(
         records=records,
         notes=notes,
         hops=hops,
+        arrival=arrival,
+        departure=departure,
         row=row,
         event=event,
         cached=cached,
@@ -88,10 +93,15 @@ class _Scene:
         self.loop = self.receive & same_device & self.out[before]
         self.copied = self.receive & (records["packet_type"] == PACKET_LOOPBACK) & ~self.loop
         self.handed_on = self.receive & same_netns & self.receive[before] & (before >= 0)
+        self.unwrapped = self.handed_on & (notes["leg"] != notes["leg"][before])
+        self.handed = np.zeros(len(records), bool)
+        self.handed[before[notes["wrapped"] & (before >= 0)]] = True
+        self.handed &= self.out
         self.hop_start = self.packet_start | (self.receive & ~self.loop & ~self.handed_on)
         self.hop = np.cumsum(self.hop_start) - 1
         taken_before = last_where(self.taken, self.hop) >= 0
         purge = np.isin(records["error"], np.array(sorted(context.purges), np.int64))
+        purge |= np.isin(records["location"], np.array(sorted(context.emptied), np.uint64))
         used = (kind == kinds.DROP) & np.isin(records["location"], np.array(sorted(context.used), np.uint64))
         used &= np.isin(records["error"], np.array(sorted(context.vague), np.int64))
         self.consume |= used
@@ -169,13 +179,14 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
     netns = np.maximum.reduceat(np.where(records["skb"] != 0, of_skb, 0), starts) if len(starts) else starts
     fallback = np.maximum.reduceat(records["netns"], starts) if len(starts) else starts
     in_task = (records["context_kind"] == 0) & (records["pid"] != 0)
-    senders = in_task & (scene.out | scene.lookup) & ~_any(scene.receive & ~scene.loop, starts)[scene.hop]
+    senders = in_task & (scene.out | scene.lookup) & (notes["leg"] == 0)
+    senders &= ~_any(scene.receive & ~scene.loop, starts)[scene.hop]
     copy_row, sender_row = _last_row(scene.copy & in_task, starts), _last_row(senders, starts)
     delivers = verdict == Verdict.DELIVER
     socket_row = _last_row(
         np.where(delivers[scene.hop], scene.taken, scene.out) & (records["sock"] != 0), starts
     )
-    in_row = _last_row(scene.receive & (scene.hop_start | scene.loop), starts)
+    in_row = _last_row(scene.receive & (scene.hop_start | scene.loop | scene.unwrapped), starts)
     socket = np.where(socket_row >= 0, records["sock"][socket_row], 0).astype(np.uint64)
     unknown = np.flatnonzero(delivers & (socket == 0) & (in_row >= 0))
     socket[unknown] = sockets.of_incoming(records[in_row[unknown]], records["netns"][in_row[unknown]])
@@ -198,7 +209,8 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
 
 def _first_row(flags: Array, scene: _Scene, starts: Array) -> Array:
     following = next_where(flags, scene.hop)
-    return following[starts]
+    # A packet that got a further header leaves with that one.
+    return following[np.maximum(starts, _last_row(scene.notes["wrapped"], starts))]
 
 
 def _verdict(found: dict[str, Array], onward: Array, failed: Array) -> Array:
@@ -236,10 +248,11 @@ def _slots(scene: _Scene, hops: Hops) -> tuple[Array, Array]:
     # A packet to this host itself is one stay: what it says of the loopback device is in its last step.
     looped = _any(scene.loop, hops.start)[scene.hop] if count else scene.loop
     slots[:, _MAIN] = (entry & ~scene.loop) | scene.lookup | (first_out & ~dropped & ~looped) | first_drop
-    origin = scene.notes["origin"] & (first_out | first_drop)
+    slots[:, _MAIN] |= scene.handed
+    origin = (scene.notes["origin"] | scene.notes["wrapped"]) & (scene.out | first_drop)
     slots[:, _CACHED_BEFORE] = origin & (scene.via != Via.NONE)
     slots[:, _AFTER] = (scene.lookup & scene.notes["last"]) | (
-        entry & (scene.via != Via.NONE) & ~(dropped & ~decided_here)
+        (entry | scene.unwrapped) & (scene.via != Via.NONE) & ~(dropped & ~decided_here)
     )
     ends = np.zeros(count, bool)
     ends[shift_ends(hops.start, count)] = True
@@ -255,7 +268,8 @@ def shift_ends(starts: Array, count: int) -> Array:
 
 def _events(scene: _Scene, hops: Hops, row: Array, slot: Array) -> tuple[Array, Array]:
     verdict = hops.verdict[scene.hop[row]] if len(row) else row
-    out_event = np.where(verdict == Verdict.FORWARD, Event.FORWARD, Event.SEND)
+    forwards = (verdict == Verdict.FORWARD) & ~scene.handed[row]
+    out_event = np.where(forwards, Event.FORWARD, Event.SEND)
     main = np.select(
         [scene.receive[row], scene.lookup[row], scene.out[row]],
         [Event.RECEIVE, Event.LOOKUP, out_event],

@@ -15,6 +15,7 @@ from tracer.correlate.columns import (
     address_words,
     codes_of,
     device_keys,
+    hash_rows,
     join_rows,
     last_where,
     order_by,
@@ -29,6 +30,7 @@ from tracer.correlate.lost import Gaps
 from tracer.correlate.observed import fold
 from tracer.correlate.packets import goes_on
 from tracer.correlate.pending import take_pending
+from tracer.correlate.tunnels import Layers, in_tunnel, legs, pack, turns, unpack
 from tracer.correlate.verdicts import Steps, Via
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ _NOTES = np.dtype(
         ("via", "u1"),  # Via: why this packet needed no lookup
         ("connects", "?"),  # the decision serves all packets of a connection
         ("last", "?"),  # last lookup of its decision
+        ("leg", "u1"),  # part of the packet's way under one header: see tunnels.py
+        ("depth", "i1"),  # headers around the one the packet was first seen with
+        ("wrapped", "?"),  # first row with a further header
+        ("outer", "?"),  # about an outer header: the packet was seen without it
         ("origin", "?"),  # first row of a packet made on this host
     ]
 )
@@ -71,17 +77,21 @@ class Context:
     """What correlation is told from outside.
 
     Callers by stack id, tables whose hits may be suppressed, reasons of drops that only empty a socket's queue, code
-    addresses that free what never was a packet, and those where TCP frees without a reason what it has used;
-    `inner` holds netns << 32 | ifindex of devices whose other end is watched too: what leaves by one comes in again.
+    addresses that free what never was a packet, those that empty a socket's queue, and those where TCP frees without
+    a reason what it has used;
+    `inner` holds netns << 32 | ifindex of devices whose other end is watched too: what leaves by one comes in again;
+    `layers` says which devices lie over others.
     """
 
     callers: Mapping[int, tuple[int, Caller]] = field(default_factory=dict)
     suppressing: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
     purges: frozenset[int] = frozenset()
     no_packets: set[int] = field(default_factory=set)
+    emptied: set[int] = field(default_factory=set)
     used: set[int] = field(default_factory=set)
     vague: frozenset[int] = frozenset()
     inner: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
+    layers: Layers = field(default_factory=Layers)
 
 
 class Correlator:
@@ -97,7 +107,7 @@ class Correlator:
         self._tail = np.zeros(0, record)
         self._held = np.zeros(0, record)
         self._notes = np.zeros(0, _NOTES)
-        self._sent, self._received = Decided(), Decided()
+        self._sent, self._received, self._wrapped = Decided(), Decided(), Decided()
 
     @property
     def held(self) -> int:
@@ -150,18 +160,18 @@ class Correlator:
         batch = Records(settled)
         decisions = decide(batch, group, self.kinds, context.callers, context.suppressing)
         fill_netns(batch, group, decisions, self.kinds)
-        packet, origin = self._packets(batch)
-        scene = Scene(batch, group, packet, origin, self.kinds)
+        packet, origin, tunnel = self._packets(batch, context.layers)
+        scene = Scene(batch, group, packet, origin | (tunnel != 0), self.kinds, context.layers)
         notes = np.zeros(len(batch), _NOTES)
-        notes["packet"] = attach(scene, decisions)
-        notes["origin"], notes["connects"] = origin, decisions.connects
+        unpack(attach(scene, decisions), notes)
+        notes["origin"], notes["connects"], notes["wrapped"] = origin, decisions.connects, tunnel != 0
         notes["caller"], notes["purpose"], notes["last"] = decisions.caller, decisions.purpose, decisions.last
         notes["decision"] = np.where(decisions.number > 0, decisions.number + self._decisions, 0)
         self._decisions += int(decisions.number.max(initial=0))
         alone = (decisions.number > 0) & (notes["packet"] == 0)
         notes["packet"][alone] = -notes["decision"][alone]
         take_pending(batch, notes, self._held, self._notes)
-        self._name_cached(batch, group, notes)
+        self._name_cached(batch, group, notes, tunnel)
         self._drop_false_origins(batch, notes, context)
         keep = notes["packet"] != 0
         rows = np.flatnonzero(keep)
@@ -169,7 +179,7 @@ class Correlator:
         self._held = join_rows(self._held, take_rows(batch.raw, rows))
         self._notes = join_rows(self._notes, take_rows(notes, rows))
 
-    def _packets(self, batch: Records) -> tuple[Array, Array]:
+    def _packets(self, batch: Records, layers: Layers) -> tuple[Array, Array, Array]:
         """The packet of each sk_buff row, and which rows are the first of a packet made here."""
         kinds = self.kinds
         rows = np.flatnonzero((batch["skb"] != 0) & (batch["family"] != 0))
@@ -180,9 +190,12 @@ class Correlator:
         )
         order = by_time[order_by(codes[by_time])]
         line = Records(take_rows(join_rows(take_rows(self._held, old), take_rows(batch.raw, rows)), order))
-        new = ~goes_on(line, kinds)
+        same = goes_on(line, kinds)
+        turn = np.where(same, 0, turns(line, kinds, layers))
+        new = ~same & (turn == 0)
         ends = (line["kind"] == kinds.DROP) | (line["kind"] == kinds.CONSUME) | (line["kind"] == kinds.COPY)
         is_old = order < len(old)
+        turn[is_old] = 0
         numbers = np.zeros(len(line), np.int64)
         numbers[is_old] = self._notes["packet"][old][order[is_old]]
         may_start = new & ~is_old & (~ends | (line["kind"] == kinds.DROP))
@@ -191,13 +204,17 @@ class Correlator:
         numbers[starts[rank]] = self.packets + 1 + np.arange(len(starts))
         self.packets += len(starts)
         head = np.maximum.accumulate(np.where(new | is_old, np.arange(len(line)), 0)) if len(line) else order
-        numbers = numbers[head]
+        before = np.zeros((2, len(line)), np.int64)
+        before[:, is_old] = [self._notes[name][old][order[is_old]] for name in ("leg", "depth")]
+        packed = pack(numbers[head], *legs(turn, head, *before))
         packet, origin = np.zeros(len(batch), np.int64), np.zeros(len(batch), bool)
-        fresh = ~is_old
-        packet[rows[order[fresh] - len(old)]] = numbers[fresh]
+        tunnel = np.zeros(len(batch), np.uint64)
+        fresh, wrapped = ~is_old, turn > 0
+        packet[rows[order[fresh] - len(old)]] = packed[fresh]
+        tunnel[rows[order[wrapped] - len(old)]] = shifted(device_keys(line))[wrapped]
         first = may_start & (line["kind"] != kinds.RECEIVE)
         origin[rows[order[first] - len(old)]] = True
-        return packet, origin
+        return packet, origin, tunnel
 
     def _last_of_open_packets(self) -> Array:
         """Row of the last sk_buff record of every packet that is still open."""
@@ -206,12 +223,18 @@ class Correlator:
         _, back = np.unique(packet[::-1], return_index=True)
         return rows[len(rows) - 1 - back] if len(rows) else rows
 
-    def _name_cached(self, batch: Records, group: Array, notes: Array) -> None:
+    def _name_cached(self, batch: Records, group: Array, notes: Array, tunnel: Array) -> None:
         """Why a packet needed no lookup, and which packet's decision it used."""
         kinds = self.kinds
-        self._resolve(batch, notes, notes["origin"], self._sent, Purpose.OUTPUT, Via.SOCKET)
+        flows = flow_keys(batch, batch["netns"])
+        self._resolve(batch, notes, notes["origin"], _Side(self._sent, Purpose.OUTPUT, Via.SOCKET, flows))
+        if notes["wrapped"].any():
+            ends = hash_rows(tunnel, *address_words(batch["saddr"]), *address_words(batch["daddr"]))
+            self._resolve(
+                batch, notes, notes["wrapped"], _Side(self._wrapped, Purpose.OUTPUT, Via.TUNNEL, ends)
+            )
         received = (batch["kind"] == kinds.RECEIVE) & (notes["packet"] > 0)
-        self._resolve(batch, notes, received, self._received, Purpose.INPUT, Via.EARLY_DEMUX)
+        self._resolve(batch, notes, received, _Side(self._received, Purpose.INPUT, Via.EARLY_DEMUX, flows))
         decided = received & (notes["via"] == 0)
         run = last_where(received & ~in_list(batch, group, kinds), group)
         before = shifted(last_where(decided, group))
@@ -220,22 +243,19 @@ class Correlator:
         hinted = received & ~decided & (before >= 0) & (before >= run) & (target[before] == target)
         notes["hint"] = np.where(hinted, notes["packet"][before], BEFORE_THE_TRACE)
 
-    def _resolve(  # noqa: PLR0913, PLR0917 - one side (sending, receiving) in five words
-        self, batch: Records, notes: Array, rows_mask: Array, decided: Decided, purpose: Purpose, via: Via
-    ) -> None:
+    def _resolve(self, batch: Records, notes: Array, rows_mask: Array, side: _Side) -> None:
         rows = np.flatnonzero(rows_mask)
         if not len(rows):
             return
         rows = rows[np.argsort(batch["ts_ns"][rows], kind="stable")]
-        netns = batch["netns"][rows]
-        pair = (notes["purpose"] == purpose) & (notes["packet"] > 0)
-        with_decision = _packet_and_netns(notes["packet"][pair], batch["netns"][pair], purpose)
-        earlier = (self._notes["purpose"] == purpose) & (self._notes["packet"] > 0)
-        held = _packet_and_netns(self._notes["packet"][earlier], self._held["netns"][earlier], purpose)
-        mine = _packet_and_netns(notes["packet"][rows], netns, purpose)
+        pair = (notes["purpose"] == side.purpose) & (notes["packet"] > 0)
+        with_decision = _legs(notes[pair], batch["netns"][pair], side.purpose)
+        earlier = (self._notes["purpose"] == side.purpose) & (self._notes["packet"] > 0)
+        held = _legs(self._notes[earlier], self._held["netns"][earlier], side.purpose)
+        mine = _legs(notes[rows], batch["netns"][rows], side.purpose)
         has = np.isin(mine, with_decision) | np.isin(mine, held)
-        ref = decided.resolve(flow_keys(batch, batch["netns"])[rows], notes["packet"][rows], has)
-        notes["via"][rows] = np.where(has, 0, via)
+        ref = side.decided.resolve(side.keys[rows], notes["packet"][rows], has)
+        notes["via"][rows] = np.where(has, 0, side.via)
         notes["ref"][rows] = ref
 
     def _drop_false_origins(self, batch: Records, notes: Array, context: Context) -> None:
@@ -249,6 +269,7 @@ class Correlator:
             if (
                 not explained
                 or int(batch["error"][row]) in context.purges
+                or int(batch["location"][row]) in context.emptied
                 or int(batch["location"][row]) in context.no_packets
             ):
                 notes["packet"][notes["packet"] == notes["packet"][row]] = 0
@@ -265,7 +286,7 @@ class Correlator:
         if len(codes) < _MANY_HELD:
             outputs = self._notes["purpose"] == Purpose.OUTPUT
             patient[codes[outputs & (self._notes["packet"] < 0)]] = self._patience.pending_ns
-        waits = self._waits(codes, len(packets)) | self._under_way(codes, len(packets), context.inner)
+        waits = self._waits(codes, len(packets)) | self._under_way(codes, len(packets), context)
         patient = np.where(waits, self._patience.pending_ns, patient)
         done = (quiet > patient) | final
         chosen = done[codes]
@@ -274,13 +295,15 @@ class Correlator:
         self._held, self._notes = take_rows(self._held, ~chosen), take_rows(self._notes, ~chosen)
         return steps
 
-    def _under_way(self, codes: Array, count: int, inner: Array) -> Array:
-        """Packets that left by a device whose other end is watched, and were not seen there yet."""
+    def _under_way(self, codes: Array, count: int, context: Context) -> Array:
+        """Packets that left by a device whose other end is watched, or are in a tunnel, and were not seen since."""
         last = np.full(count, -1)
-        rows = np.flatnonzero(self._held["skb"] != 0)
+        rows = np.flatnonzero((self._held["skb"] != 0) | (self._held["kind"] == self.kinds.READY))
         last[codes[rows]] = rows
-        leaves = (last >= 0) & (self._held["kind"][last] == self.kinds.XMIT)
-        result: Array = leaves & np.isin(device_keys(self._held)[last], inner)
+        held = take_rows(self._held, last)
+        known, device = last >= 0, device_keys(held)
+        leaves = (held["kind"] == self.kinds.XMIT) & np.isin(device, context.inner)
+        result: Array = known & (leaves | in_tunnel(held, device, self.kinds, context.layers))
         return result
 
     def _waits(self, codes: Array, count: int) -> Array:
@@ -299,12 +322,20 @@ class Correlator:
         return result
 
 
-def _packet_and_netns(packet: Array, netns: Array, purpose: Purpose) -> Array:
-    """Input decisions are made once per namespace a packet crosses, output decisions once per packet."""
-    if purpose is Purpose.OUTPUT:
-        return packet
-    with np.errstate(over="ignore"):
-        return packet.astype(np.uint64) * np.uint64(1 << 32) + netns.astype(np.uint64)
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Sending or receiving: the decisions remembered, their purpose, why one may be spared, and each row's flow."""
+
+    decided: Decided
+    purpose: Purpose
+    via: Via
+    keys: Array
+
+
+def _legs(notes: Array, netns: Array, purpose: Purpose) -> Array:
+    """Input decisions are made once per header and namespace a packet crosses, output decisions once per header."""
+    where = [] if purpose is Purpose.OUTPUT else [netns]
+    return hash_rows(notes["packet"], notes["leg"], *where)
 
 
 __all__ = ["BEFORE_THE_TRACE", "Context", "Correlator", "Patience"]

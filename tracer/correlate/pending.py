@@ -25,23 +25,23 @@ def take_pending(batch: Records, notes: Array, held: Array, held_notes: Array) -
     by_time = np.argsort(candidates["ts_ns"], kind="stable")
     candidates, told = take_rows(candidates, by_time), take_rows(told, by_time)
     waiting, has_own = _may_take(batch, notes, candidates, told["connects"])
-    owner = _owners(batch, notes, (candidates, told["connects"]), waiting, has_own)
-    taken = np.flatnonzero(owner)
+    owner = _owners(batch, (candidates, told["connects"]), waiting, has_own)
+    taken = np.flatnonzero(owner >= 0)
     if len(taken):
         order = taken[np.argsort(told["decision"][taken])]
         for kept in (notes, held_notes):
-            _give(kept, told["decision"][order], owner[order])
+            _give(kept, told["decision"][order], notes[owner[order]])
 
 
 def _may_take(batch: Records, notes: Array, candidates: Array, connects: Array) -> tuple[Array, Array]:
-    """First rows of packets made here, in time order, that share an end with an open decision.
+    """First rows of packets made here or wrapped here, in time order, that share an end with an open decision.
 
     And whether each has a decision of its own: then it only takes those of its connect.
     """
-    rows = np.flatnonzero(notes["origin"])
+    rows = np.flatnonzero(notes["origin"] | notes["wrapped"])
     rows = rows[np.argsort(batch["ts_ns"][rows], kind="stable")]
-    decided = notes["packet"][(notes["purpose"] == Purpose.OUTPUT) & (notes["packet"] > 0)]
-    has_own = np.isin(notes["packet"][rows], decided)
+    of_leg = hash_rows(notes["packet"], notes["leg"])
+    has_own = np.isin(of_leg[rows], of_leg[(notes["purpose"] == Purpose.OUTPUT) & (notes["packet"] > 0)])
     near = np.zeros(len(rows), bool)
     for end, port in (("daddr", "dport"), ("saddr", "sport")):
         mine = _end_keys(batch, end, port)[rows]
@@ -54,13 +54,11 @@ def _end_keys(records: Rows, end: str, port: str) -> Array:
     return hash_rows(*address_words(records[end]), records["netns"], records["proto"], records[port])
 
 
-def _owners(
-    batch: Records, notes: Array, open_ones: tuple[Array, Array], waiting: Array, has_own: Array
-) -> Array:
-    """The packet that takes each of the open decisions (with whether it is a connect's), 0 for none."""
+def _owners(batch: Records, open_ones: tuple[Array, Array], waiting: Array, has_own: Array) -> Array:
+    """The row of the packet that takes each of the open decisions (with whether it is a connect's), -1 for none."""
     candidates, connects = open_ones
     free = candidates["error"] == 0
-    owner = np.zeros(len(candidates), np.int64)
+    owner = np.full(len(candidates), -1)
     for row, only_connects in zip(waiting.tolist(), has_own.tolist(), strict=True):
         packet = batch.raw[row : row + 1]
         fits = free & (connects | (not only_connects))
@@ -72,15 +70,16 @@ def _owners(
         if len(single):
             chosen = chosen[: single[0] + 1]
         free[chosen] = False
-        owner[chosen] = notes["packet"][row]
+        owner[chosen] = row
     return owner
 
 
-def _give(notes: Array, decisions: Array, packets: Array) -> None:
-    """All rows of these decisions (sorted by number) now belong to these packets."""
+def _give(notes: Array, decisions: Array, owners: Array) -> None:
+    """All rows of these decisions (sorted by number) now belong to the packets of these notes, one each."""
     at = np.minimum(np.searchsorted(decisions, notes["decision"]), len(decisions) - 1)
     mine = (notes["decision"] > 0) & (decisions[at] == notes["decision"])
-    notes["packet"] = np.where(mine, packets[at], notes["packet"])
+    for name in ("packet", "leg", "depth"):
+        notes[name] = np.where(mine, owners[name][at], notes[name])
 
 
 def _of_one_sender(candidates: Array, chosen: Array, packet: Array) -> Array:

@@ -21,6 +21,7 @@ class Via(IntEnum):
     GROUP_ADDRESS = 5
     LOOPED_COPY = 6
     UNSEEN = 7
+    TUNNEL = 8
 
 
 class Event(IntEnum):
@@ -85,11 +86,17 @@ class Hops:
 
 @dataclass(slots=True)
 class Steps:
-    """Finished paths, one entry per step, in order. `row` indexes `records` and `notes`."""
+    """Finished paths, one entry per step, in order. `row` indexes `records` and `notes`.
+
+    `arrival` and `departure` have one entry per record: the rows of its hop at which the packet last came in, and
+    next goes out, -1 for none.
+    """
 
     records: Records
     notes: Array
     hops: Hops
+    arrival: Array
+    departure: Array
     row: Array
     event: Array
     cached: Array

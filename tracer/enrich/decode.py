@@ -19,6 +19,7 @@ INVERT, UNRESOLVED, IIF_DETACHED, OIF_DETACHED = 2, 4, 8, 16  # FIB_RULE_*
 KNOWN_RULE = frozenset({1, 2, 3, 4, 6, *range(10, 26), 28, 29, 30})
 NEXTHOP_FLAGS = 0xFF  # RTNH_F_*; the rest of rtm_flags are RTM_F_*
 IFF_UP = 1
+IFLA_LINK_NETNSID = 37
 
 
 class Message(NamedTuple):
@@ -173,9 +174,10 @@ def link(message: Message) -> Link:
         group=number(found.get(27)),
         master=number(found.get(10)),
         peer_ifindex=number(found.get(5)) if kind == "veth" else 0,
-        peer_nsid=number(found.get(37), -1, signed=True),
+        peer_nsid=number(found.get(IFLA_LINK_NETNSID), -1, signed=True),
         vrf_table=number(data.get(1)),
         flags=fields["flags"],
+        lower_ifindex=number(found.get(5)) if kind != "veth" and IFLA_LINK_NETNSID not in found else 0,
     )
 
 

@@ -23,6 +23,7 @@ from tracer.enrich.observed import (
 )
 from tracer.enrich.routes import Observed, Selectors, match, nexthops_of
 from tracer.enrich.rules import Assignment, FlowKey, Step, assign, rule_text
+from tracer.enrich.vrf import in_vrf
 from tracer.model.routing import ROUTE_TYPES, address_text
 
 if TYPE_CHECKING:
@@ -75,10 +76,10 @@ def explain_decision(
     records: Sequence[Any], purpose: Purpose, caller: str, states: Sequence[NetworkState], names: Names
 ) -> Explained:
     """Explain the lookups `records` of one decision with the first of `states` (likeliest first) that does."""
-    flow = _flow_key(records[0])
+    key = _flow_key(records[0])
     observed = tuple(_observation(record) for record in records if not is_rule_only(record))
     best: tuple[NetworkState | None, Assignment | None] = (states[0] if states else None, None)
-    for state in states:
+    for state, flow in ((known, flow) for known in states for flow in in_vrf(known, key)):
         assignment = assign(state, flow, observed) if _walks_rules(purpose, flow) else None
         if assignment is None or assignment.consistent:
             best = (state, assignment)

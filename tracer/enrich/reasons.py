@@ -150,6 +150,9 @@ def check_words(explained: Explained, in_dev: str, rp_filter: int, *, failed: bo
     return f"{mode}: reached through {explained.lookups[-1].get('dev')}, {end}"
 
 
+OUTER_HEADER = "outer header"
+"""Of a decision about the header that a tunnel put around the packet."""
+
 _NO_LOOKUP = {
     Via.LOOPBACK: "no lookup: the loopback device keeps the route of the output decision",
     Via.LOOPED_COPY: "no lookup: the sender's own copy of a broadcast or multicast keeps its route",
@@ -171,6 +174,7 @@ def cached_words(via: Via, ref: int, purpose: Purpose, *, filtered: bool = False
         Via.SOCKET: "socket route",
         Via.EARLY_DEMUX: "early demux",
         Via.HINT: "route hint of the packet before",
+        Via.TUNNEL: "route of the tunnel",
     }
     if ref == BEFORE_THE_TRACE and filtered:
         return "no lookup seen: cached, or made before the trace, or kept out by the filter"

@@ -15,6 +15,7 @@ from tracer.lab.programs import require
 from tracer.lab.signals import held
 from tracer.lab.state import State, netns_inode
 from tracer.lab.topology import Lab, Namespace
+from tracer.lab.wireguard import introduce
 
 _LINK_UP_S = 5.0
 # A new namespace copies the host's IPv4 settings (net.core.devconf_inherit_init_net): say all that matters.
@@ -54,18 +55,34 @@ def create_batch(lab: Lab) -> str:
     return "\n".join(lines) + "\n"
 
 
+def device_batch(ns: Namespace) -> str:
+    """Return the batch for inside a namespace that makes its other devices: a tunnel's outer side is there too."""
+    lines = []
+    for dev in ns.devices:
+        more = (f" link {dev.over}" if dev.over else "") + (f" address {dev.address}" if dev.address else "")
+        lines.append(f"link add name {dev.name}{more} type {dev.kind} {dev.options}".rstrip())
+    lines += [f"link set {device} master {master}" for device, master in ns.masters]
+    return _batch(lines)
+
+
 def address_batch(lab: Lab, ns: Namespace) -> str:
     """Return the batch for inside a namespace that gives addresses and sets the devices up."""
     lines = [f"addr add {prefix} dev {device}" for device, prefix in ns.addresses]
     lines += [f"link set {device} up" for device in ("lo", *lab.devices(ns.name))]
-    return "\n".join(lines) + "\n"
+    return _batch(lines)
 
 
 def route_batch(ns: Namespace) -> str:
-    """Return the batch for inside a namespace that makes nexthops, routes and rules, in this order."""
-    lines = [f"nexthop add {text}" for text in ns.nexthops]
+    """Return the batch for inside a namespace that makes neighbours, nexthops, routes, rules and IPsec."""
+    lines = [f"neigh add {text}" for text in ns.neighbours]
+    lines += [f"nexthop add {text}" for text in ns.nexthops]
     lines += [f"route add {text}" for text in ns.routes]
     lines += [f"rule add {text}" for text in ns.rules]
+    lines += [f"xfrm {text}" for text in ns.xfrm]
+    return _batch(lines)
+
+
+def _batch(lines: list[str]) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -90,8 +107,10 @@ def build(lab: Lab, state: State, lock: int) -> None:
     _run_batches({"": create_batch(lab)}, lock)
     for ns in lab.namespaces:
         state.record(namespace=ns.name, inode=netns_inode(ns.name))
+    _run_batches({ns.name: text for ns in lab.namespaces if (text := device_batch(ns))}, lock)
     for ns in lab.namespaces:
         inside(ns.name, lambda ns=ns: _set_sysctls(ns))  # type: ignore[misc]
+    introduce(lab, lock)
     _run_batches({ns.name: address_batch(lab, ns) for ns in lab.namespaces}, lock)
     _await_links(lab)
     _run_batches({ns.name: text for ns in lab.namespaces if (text := route_batch(ns))}, lock)
@@ -159,9 +178,9 @@ def _complaint(name: str, text: str, complaint: str) -> str:
 
 
 def _await_links(lab: Lab) -> None:
-    """Return when every veth is operational.
+    """Return when every device is operational.
 
-    Before that one end has no queue yet and loses what is sent, and the late change of state would flush the
+    Before that one end of a veth has no queue yet and loses what is sent, and the late change of state would flush the
     route caches in the middle of the traffic (fib_netdev_event), so that a connected socket would decide
     twice.
     """

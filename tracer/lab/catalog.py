@@ -9,10 +9,16 @@ from tracer.errors import BadRequest
 from tracer.lab.basic import LOCAL_LAB, ROUTER, SERVER_LAB
 from tracer.lab.drops import ERRORS, RPFILTER
 from tracer.lab.policy import POLICY
+from tracer.lab.remote import WIREGUARD
+from tracer.lab.sites import GRE, IPSEC, VXLAN
 from tracer.lab.topology import Lab
 from tracer.lab.translate import MULTIPATH, NAT
+from tracer.lab.virtual import DUMMY, VLAN, VRF
 
-_LABS = (ROUTER, POLICY, ERRORS, RPFILTER, MULTIPATH, LOCAL_LAB, NAT, SERVER_LAB)
+_LABS = (
+    *(ROUTER, POLICY, ERRORS, RPFILTER, MULTIPATH, LOCAL_LAB, NAT, SERVER_LAB),
+    *(VRF, DUMMY, VLAN, VXLAN, GRE, IPSEC, WIREGUARD),
+)
 _BY_NAME: Mapping[str, Lab] = MappingProxyType({lab.name: lab for lab in _LABS})
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from tracer.errors import BadRequest, NotPermitted, TracerError
 from tracer.lab.build import build
 from tracer.lab.catalog import find
+from tracer.lab.needs import check
 from tracer.lab.processes import Child, Start, await_ready, end, start
 from tracer.lab.programs import argv, require
 from tracer.lab.signals import held, unwound
@@ -77,7 +78,7 @@ def up(name: str) -> Running:
     Raises:
         BadRequest: no such lab, one is up already, or a namespace of such a name exists that is not ours.
         NotPermitted: not root.
-        NotSupported: a program is not installed.
+        NotSupported: a program is not installed, or the kernel lacks a kind of device.
         TracerError: a command failed; nothing is left behind.
     """
     with unwound():
@@ -128,8 +129,7 @@ def attach(name: str) -> Running:
 
 def _up(lab: Lab, *, keep: bool) -> Running:
     _check_root()
-    for program in ("ip", "ping", "setpriv", *(["nft"] if any(ns.nft for ns in lab.namespaces) else [])):
-        require(program)
+    check(lab)
     with locked() as lock:
         _make_room(lab)
         state = State(lab.name)

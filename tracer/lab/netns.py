@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -27,17 +28,26 @@ def inside(name: str, work: Callable[[], _T]) -> _T:
 
     A thread, because setns changes only the calling one, and the thread ends with it: ours stays where it is.
     """
+    return _in_thread(lambda: _setns(name), work)
+
+
+def in_scratch(work: Callable[[], _T]) -> _T:
+    """Run `work`, and the processes it starts, in a new network namespace that has no name and ends with it."""
+    return _in_thread(_unshare, work)
+
+
+def _in_thread(enter: Callable[[], None], work: Callable[[], _T]) -> _T:
     results: list[_T] = []
     failures: list[BaseException] = []
 
-    def enter() -> None:
+    def run() -> None:
         try:
-            _setns(name)
+            enter()
             results.append(work())
         except BaseException as error:  # noqa: BLE001 - handed to the caller below
             failures.append(error)
 
-    thread = threading.Thread(target=enter)
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
     if failures:
@@ -56,6 +66,12 @@ def _setns(name: str) -> None:
         os.close(descriptor)
 
 
+def _unshare() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET) != 0:
+        raise TracerError(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
+
+
 def udp_socket(name: str) -> socket.socket:
     """Return a socket of the namespace, for requests about its devices from any thread."""
     return inside(name, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
@@ -69,7 +85,9 @@ def is_running(sock: socket.socket, device: str) -> bool:
     wait.
     """
     value = ctypes.create_string_buffer(struct.pack("II", _ETHTOOL_GLINK, 0))
-    fcntl.ioctl(sock, _SIOCETHTOOL, struct.pack("16sP16x", device.encode(), ctypes.addressof(value)))
+    request = struct.pack("16sP16x", device.encode(), ctypes.addressof(value))
+    with contextlib.suppress(OSError):  # a tunnel has no carrier to be asked for
+        fcntl.ioctl(sock, _SIOCETHTOOL, request)
     answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16s24x", device.encode()))
     flags: int = struct.unpack_from("H", answer, 16)[0]
     return bool(flags & _IFF_RUNNING)

@@ -10,7 +10,13 @@ from tracer.errors import NotSupported
 from tracer.lab.topology import Program
 
 _TRAFFIC = Path(__file__).with_name("traffic.py")
-_PACKAGES = {"ping": "iputils-ping", "ip": "iproute2", "nft": "nftables", "setpriv": "util-linux"}
+_PACKAGES = {
+    "ping": "iputils-ping",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "setpriv": "util-linux",
+    "wg": "wireguard-tools",
+}
 
 
 def require(program: str) -> str:

@@ -34,15 +34,51 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Namespace:
-    """One network namespace and everything configured in it.
+class Device:
+    """A device that is no end of a link: its kind and what `ip link add` is told after it.
 
-    `addresses` are (device, prefix) pairs; `sysctls` are (key, value) pairs as sysctl(8) writes them, set
-    after the devices exist and before they come up. Devices' names have no dots.
+    `over` is the device that it lies on: a VLAN is a part of it. `address` is its hardware address.
     """
 
     name: str
+    kind: str
+    options: str = ""
+    over: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """The peer of a WireGuard device: `end` is its `namespace:device`, `allowed` what may come from there.
+
+    Keys are made when the lab is built. `endpoint` (address:port) is known to the side that speaks first; `port`
+    and `mark` are those of the own device's socket.
+    """
+
+    device: str
+    end: str
+    allowed: str
+    endpoint: str = ""
+    port: int = 51820
+    mark: int = 0
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """One network namespace and everything configured in it.
+
+    `addresses` are (device, prefix) pairs; `masters` are (device, VRF) pairs; `sysctls` are (key, value) pairs as
+    sysctl(8) writes them, set after the devices exist and before they come up. `xfrm` are states and policies of
+    IPsec. Devices' names have no dots.
+    """
+
+    name: str
+    devices: tuple[Device, ...] = ()
+    masters: tuple[tuple[str, str], ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()
+    neighbours: tuple[str, ...] = ()
+    xfrm: tuple[str, ...] = ()
+    peers: tuple[Peer, ...] = ()
     routes: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     nexthops: tuple[str, ...] = ()
@@ -66,12 +102,29 @@ class Flow:
 
     dst: str
     src: str | None = None
-    proto: Literal["udp", "tcp", "icmp"] = "udp"
+    proto: Literal["udp", "tcp", "icmp", "gre", "esp"] = "udp"
     sport: int | None = None
     dport: int | None = None
     mark: int = 0
     tos: int = 0
     uid: int = 0
+
+
+@dataclass(frozen=True)
+class Outer:
+    """The outer header where a packet is wrapped (`wraps`) or unwrapped, and how the hop decides about that one.
+
+    `device` is the tunnel; None where IPsec does it by policy, without a device.
+    """
+
+    wraps: bool
+    proto: Literal["udp", "gre", "esp"]
+    device: str | None
+    rule: int
+    table: int
+    prefix: str
+    gateway: str | None = None
+    passed: tuple[tuple[int, LookupResult], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +136,8 @@ class Hop:
     must be seen besides misses. `cached`: not every packet is decided here, only the first ones or none.
     `reason` is the name of the drop reason without `SKB_DROP_REASON_`; `error` the errno a local sender
     gets: then there is no packet at all. `flow` is the packet as it is here, where it differs from the
-    step's flow or, in a reply, from its reverse.
+    step's flow or, in a reply, from its reverse. With `outer` the packet is wrapped or unwrapped here: in_dev
+    and out_dev are those of the outer header, all else is said of the packet inside.
     """
 
     netns: str
@@ -99,6 +153,17 @@ class Hop:
     reason: str | None = None
     error: str | None = None
     flow: Flow | None = None
+    outer: Outer | None = None
+
+    @property
+    def inner_in_dev(self) -> str | None:
+        """The device that the packet's own header comes in on."""
+        return (self.outer.device if self.outer and not self.outer.wraps else None) or self.in_dev
+
+    @property
+    def inner_out_dev(self) -> str | None:
+        """The device that the packet's own header leaves by."""
+        return (self.outer.device if self.outer and self.outer.wraps else None) or self.out_dev
 
 
 Path = tuple[Hop, ...]
@@ -147,7 +212,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Lab:
-    """A topology with its traffic; `summary` is one line, `teaches` says what to look at."""
+    """A topology with its traffic; `summary` is one line, `teaches` says what to look at.
+
+    `own` are the packets that its devices send by themselves, such as a handshake.
+    """
 
     name: str
     summary: str
@@ -156,7 +224,9 @@ class Lab:
     links: tuple[Link, ...]
     steps: tuple[Step, ...]
     services: tuple[Service, ...] = ()
+    own: tuple[Flow, ...] = ()
 
     def devices(self, netns: str) -> tuple[str, ...]:
-        """Return the veth devices of one namespace."""
-        return tuple(dev for link in self.links for ns, dev in link.ends() if ns == netns)
+        """Return the devices of one namespace but lo: the ends of links, then the others."""
+        ends = [dev for link in self.links for ns, dev in link.ends() if ns == netns]
+        return (*ends, *(dev.name for ns in self.namespaces if ns.name == netns for dev in ns.devices))

@@ -104,6 +104,16 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Handed:
+    """The packet was handed to a tunnel, which sends it on with a further header: after so many decisions."""
+
+    after: int
+    out_dev: Value
+    ts_ns: Value
+    columns: Columns = None
+
+
+@dataclass(frozen=True, slots=True)
 class Hop:
     """The packet's stay in one network namespace.
 
@@ -124,6 +134,7 @@ class Hop:
     ended_ns: Value = None
     receive_columns: Columns = None
     end_columns: Columns = None
+    handed: tuple[Handed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +194,12 @@ class Expander:
         end = (None, None, None, made.reason, None, None)
         return self._row(made.ts_ns, what, end, (made.caller, made.evidence))
 
+    def hand(self, ts_ns: Value, out_dev: Value) -> Row:
+        """The row of a packet handed to a tunnel: it has no verdict, since the packet is still here."""
+        return self._row(
+            ts_ns, ("send", None, None, *_NO_FACTS), (None, out_dev, *_NO_END[2:]), (None, "observed")
+        )
+
     def end(self, ts_ns: Value, end: Row) -> Row:
         """The row of the hop's verdict; `end` is out_dev, verdict, reason, pid, comm."""
         return self._row(ts_ns, (end[1], None, None, *_NO_FACTS), (None, *end), (None, "observed"))
@@ -212,8 +229,12 @@ def path_rows(path: Path) -> Iterator[tuple[Row, bool | None]]:
         expander.start_hop(hop.netns, hop.netns_inode, hop.role)
         if hop.received_ns is not None:
             yield _patched(expander.receive(hop.received_ns, hop.in_dev), hop.receive_columns), None
-        for made in hop.decisions:
-            yield from _decision_rows(expander, made)
+        for number in range(len(hop.decisions) + 1):
+            for handed in hop.handed:
+                if handed.after == number:
+                    yield _patched(expander.hand(handed.ts_ns, handed.out_dev), handed.columns), None
+            for made in hop.decisions[number : number + 1]:
+                yield from _decision_rows(expander, made)
         if hop.ended_ns is not None:
             process = hop.process or Process(None, None)
             end = (hop.out_dev, hop.verdict, hop.reason, process.pid, process.comm)

@@ -155,7 +155,10 @@ class Route(Record):
 
 @dataclass(frozen=True, slots=True)
 class Link(Record):
-    """One device; the peer is known for veth: `peer_netns` is an inode, 0 for unknown."""
+    """One device; the peer is known for veth: `peer_netns` is an inode, 0 for unknown.
+
+    `lower_ifindex` is the device that this one is made on (a VLAN), where that is in the same namespace.
+    """
 
     ifindex: int
     name: str
@@ -168,6 +171,7 @@ class Link(Record):
     peer_nsid: int = -1
     vrf_table: int = 0
     flags: int = 0
+    lower_ifindex: int = 0
 
 
 @dataclass(frozen=True, slots=True)

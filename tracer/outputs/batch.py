@@ -96,11 +96,11 @@ class Batch:
         columns += [steps.notes["purpose"][rows], steps.notes["caller"][rows], self._version[lookup]]
         columns += [steps.hops.netns[hop], steps.hops.role[hop]]
         check = steps.notes["purpose"][rows] == Purpose.SOURCE_CHECK
-        in_row = steps.hops.in_row[hop]
-        out_row = steps.hops.out_row[hop]
+        in_row, out_row = steps.arrival[rows], steps.departure[rows]
         columns.append(np.where(check & (in_row >= 0), steps.records["ifindex"][in_row], 0))
         columns.append(np.where(~check & (out_row >= 0), steps.records["ifindex"][out_row], 0))
         columns.append(np.where(check, self.checks_failed(hop, rows), False))
+        columns.append(steps.notes["outer"][rows])
         return hash_rows(*columns)
 
     def _places(self, addresses: Array, lookup: Array) -> list[Array]:
@@ -124,6 +124,7 @@ class Batch:
         hop, flow, row = steps.hop[rows], self.flow_row[rows], steps.row[rows]
         columns = [steps.event[rows], steps.cached[rows], steps.via[rows], self._version[rows]]
         columns.append(np.where(steps.cached[rows], steps.notes["ref"][row], 0))
+        columns += [steps.notes["outer"][row], steps.arrival[row] == row, hops.out_row[hop] == row]
         columns += [
             hops.netns[hop],
             hops.role[hop],
@@ -147,18 +148,23 @@ class Batch:
         return hash_rows(*columns)
 
     def is_receive(self, step: int) -> bool:
-        """Whether the step stands at the packet's arrival at its hop (or at the loopback device)."""
+        """Whether the step stands at an arrival of the packet."""
         row = int(self.steps.row[step])
-        return row == int(self.steps.hops.in_row[self.steps.hop[step]])
+        return row == int(self.steps.arrival[row])
+
+    def is_handed(self, step: int) -> bool:
+        """Whether the step is a packet handed to a tunnel, which sends it on from the same hop."""
+        out_row = int(self.steps.hops.out_row[self.steps.hop[step]])
+        return self.steps.event[step] == Event.SEND and int(self.steps.row[step]) != out_row
 
     def state(self, step: int) -> NetworkState | None:
         """The configuration of the step's namespace when it happened."""
         netns = int(self.steps.hops.netns[self.steps.hop[step]])
         return self._world.network.at(netns, int(self.steps.records["ts_ns"][self.steps.row[step]]))
 
-    def in_device(self, hop: int) -> str | None:
-        """Name of the device that the packet of a hop came in on."""
-        row = int(self.steps.hops.in_row[hop])
+    def in_device(self, row: int) -> str | None:
+        """Name of the device that the packet last came in on before a row, in the same hop."""
+        row = int(self.steps.arrival[row])
         if row < 0:
             return None
         record = self.steps.records[row]
@@ -172,7 +178,8 @@ class Batch:
         records = steps.records
         distinct, position = np.unique(hops.cause[hop], return_inverse=True)
         causes = np.array([self.cause_code.get(cause, -1) for cause in distinct.tolist()])[position]
-        in_device = np.where(hops.in_row[hop] >= 0, records["ifindex"][hops.in_row[hop]], 0)
+        in_row = self.steps.arrival[row]
+        in_device = np.where(in_row >= 0, records["ifindex"][in_row], 0)
         no_socket = np.isin(
             records["error"][row], [n for n, name in self._world.reasons.items() if name == NO_SOCKET]
         )

@@ -11,7 +11,14 @@ from tracer.correlate.callers import PURPOSE_NAMES, Purpose
 from tracer.correlate.columns import Array, changed, codes_of, hash_rows
 from tracer.correlate.verdicts import PACKET_LOOPBACK, Event, Steps, Verdict, Via
 from tracer.enrich.inference import Explained, Row, address, choose_nexthop, device, explain_decision
-from tracer.enrich.reasons import RP_FILTER, cached_words, check_words, drop_words, send_failed_words
+from tracer.enrich.reasons import (
+    OUTER_HEADER,
+    RP_FILTER,
+    cached_words,
+    check_words,
+    drop_words,
+    send_failed_words,
+)
 from tracer.outputs.batch import Batch, World
 from tracer.outputs.owners import Owners
 from tracer.outputs.rows import Statics, table
@@ -143,20 +150,23 @@ class RowBuilder:
             records, purpose, world.caller_name(int(notes["caller"])), states, world.names
         )
         hop = int(steps.hop[steps_of_decision[0]])
-        used_row = int(steps.hops.in_row[hop] if purpose is Purpose.SOURCE_CHECK else steps.hops.out_row[hop])
+        last = rows[-1]
+        used_row = int((steps.arrival if purpose is Purpose.SOURCE_CHECK else steps.departure)[last])
         choose_nexthop(
             explained,
             states[0] if states else None,
             int(steps.records["ifindex"][used_row]) if used_row >= 0 else 0,
         )
         if purpose is Purpose.SOURCE_CHECK and states:
-            in_dev = batch.in_device(hop) or ""
+            in_dev = batch.in_device(last) or ""
             explained.decision["reason"] = check_words(
                 explained,
                 in_dev,
                 states[0].rp_filter(in_dev),
                 failed=bool(batch.checks_failed(np.array([hop]), rows[-1:])[0]),
             )
+        elif notes["outer"] and not explained.decision.get("reason"):
+            explained.decision["reason"] = OUTER_HEADER
         return explained
 
     # -- everything else ---------------------------------------------------------------------------------------
@@ -209,6 +219,11 @@ class RowBuilder:
     @staticmethod
     def _end_columns(batch: Batch, step: int, row: Row, comms: list[str]) -> None:
         hop = int(batch.steps.hop[step])
+        if batch.is_handed(step):
+            row["out_dev"] = device(
+                batch.state(step), int(batch.steps.records["ifindex"][batch.steps.row[step]])
+            )
+            return
         ends = batch.steps.event[step] != Event.SEND or batch.steps.hops.verdict[hop] == Verdict.SEND
         row["verdict"] = Verdict(int(batch.steps.hops.verdict[hop])).name.lower() if ends else None
         hops = batch.steps.hops
@@ -225,7 +240,7 @@ class RowBuilder:
         target = address(int(record["family"]), bytes(record["daddr"]))
         if steps.packet[step] < 0 or record["skb"] == 0:
             return send_failed_words(cause, target) if cause else "the sender got an error"
-        state, in_dev = batch.state(step), batch.in_device(hop) or ""
+        state, in_dev = batch.state(step), batch.in_device(int(steps.row[step])) or ""
         facts = {
             "src": address(int(record["family"]), bytes(record["saddr"])),
             "dst": target,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracer.errors import BadCapture
 from tracer.model.columns import NAMES, SCHEMA
-from tracer.model.path import Columns, Decision, Flow, Hop, Lookup, Path, Process, field_names
+from tracer.model.path import Columns, Decision, Flow, Handed, Hop, Lookup, Path, Process, field_names
 from tracer.outputs.paths import paths
 
 if TYPE_CHECKING:
@@ -75,8 +75,15 @@ def _hop_object(hop: Hop) -> dict[str, Any]:
         "received_ns": hop.received_ns,
         "ended_ns": hop.ended_ns,
     }
+    if hop.handed:
+        made["handed"] = [_handed_object(handed) for handed in hop.handed]
     _add(made, "receive_columns", hop.receive_columns)
     return _add(made, "end_columns", hop.end_columns)
+
+
+def _handed_object(handed: Handed) -> dict[str, Any]:
+    made = {"after": handed.after, "out_dev": handed.out_dev, "ts_ns": handed.ts_ns}
+    return _add(made, "columns", handed.columns)
 
 
 def _decision_object(decision: Decision) -> dict[str, Any]:
@@ -145,6 +152,10 @@ def _hop_from(made: dict[str, Any]) -> Hop:
         ended_ns=made.get("ended_ns"),
         receive_columns=_columns(made, "receive_columns"),
         end_columns=_columns(made, "end_columns"),
+        handed=tuple(
+            Handed(_number(one["after"]), one["out_dev"], one["ts_ns"], _columns(one, "columns"))
+            for one in made.get("handed", ())
+        ),
     )
 
 

@@ -58,6 +58,7 @@ def _decided(hop: Hop) -> list[str]:
     Only where none of them looked anything up, what stood in for the lookups is said.
     """
     routing = [decision for decision in reversed(hop.decisions) if decision.purpose != "source-check"]
+    routing = [d for d in routing if not words.is_outer(d)] or routing
     for decision in [*(d for d in routing if d.lookups), *routing]:
         return _winner(decision)
     return []

@@ -18,6 +18,7 @@ from tracer.model.path import (
     Decision,
     Expander,
     Flow,
+    Handed,
     Hop,
     Lookup,
     Path,
@@ -33,6 +34,7 @@ _DECISION, _RESULT, _REASON = _AT["decision"], _AT["result"], _AT["reason"]
 _NETNS = slice(_AT["netns"], _AT["role"] + 1)
 _END = slice(_AT["out_dev"], _AT["comm"] + 1)
 _PURPOSE, _CALLER, _EVIDENCE, _LOST = _AT["purpose"], _AT["caller"], _AT["evidence"], _AT["lost"]
+_OUT_DEV, _VERDICT = _AT["out_dev"], _AT["verdict"]
 _IN_DEV, _NEXTHOP = _AT["in_dev"], slice(_AT["prefix"], _AT["dev"] + 1)
 _INFO, _COMPLETE, _CACHED = len(NAMES), len(NAMES) + 1, len(NAMES) + 2
 _CONTRACT = slice(0, len(NAMES))
@@ -120,12 +122,19 @@ def _hop_groups(rows: list[Row]) -> Iterator[list[Row]]:
     group: list[Row] = []
     for row in rows:
         if group and (
-            row[_HOP] != group[-1][_HOP] or group[-1][_EVENT] in VERDICTS or row[_EVENT] == "receive"
+            row[_HOP] != group[-1][_HOP]
+            or (group[-1][_EVENT] in VERDICTS and not _is_handed(group[-1]))
+            or row[_EVENT] == "receive"
         ):
             yield group
             group = []
         group.append(row)
     yield group
+
+
+def _is_handed(row: Row) -> bool:
+    """A packet handed to a tunnel is still at its hop."""
+    return row[_EVENT] == "send" and row[_VERDICT] is None
 
 
 def _hop(rows: list[Row], expander: Expander) -> Hop:
@@ -139,7 +148,7 @@ def _hop(rows: list[Row], expander: Expander) -> Hop:
         received_ns = row[_TS]
         receive_columns = differing(row[_CONTRACT], expander.receive(received_ns, in_dev))
     last = rows.pop() if rows and rows[-1][_EVENT] in VERDICTS else None
-    decisions = tuple(_decision(group, expander) for group in _decision_groups(rows))
+    decisions, handed = _middle(rows, expander)
     end: Row = (None,) * 5
     if last is not None:
         ended_ns, end = last[_TS], last[_END]
@@ -147,7 +156,22 @@ def _hop(rows: list[Row], expander: Expander) -> Hop:
     out_dev, verdict, reason, pid, comm = end
     process = None if pid is None and comm is None else Process(pid, comm)
     return Hop(netns, inode, role, in_dev, out_dev, verdict, reason, process, decisions,
-               received_ns, ended_ns, receive_columns, end_columns)  # fmt: skip
+               received_ns, ended_ns, receive_columns, end_columns, handed)  # fmt: skip
+
+
+def _middle(rows: list[Row], expander: Expander) -> tuple[tuple[Decision, ...], tuple[Handed, ...]]:
+    """The decisions of a hop, and where between them the packet was handed to a tunnel."""
+    decisions: list[Decision] = []
+    handed: list[Handed] = []
+    for is_handed, group in groupby(rows, _is_handed):
+        if not is_handed:
+            decisions += [_decision(part, expander) for part in _decision_groups(list(group))]
+            continue
+        for row in group:
+            ts_ns, out_dev = row[_TS], row[_OUT_DEV]
+            columns = differing(row[_CONTRACT], expander.hand(ts_ns, out_dev))
+            handed.append(Handed(len(decisions), out_dev, ts_ns, columns))
+    return tuple(decisions), tuple(handed)
 
 
 def _decision_groups(rows: list[Row]) -> Iterator[list[Row]]:

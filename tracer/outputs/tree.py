@@ -187,7 +187,7 @@ class _Layout:
         return blocks
 
     def _decision_lines(self, decision: Decision) -> list[str]:
-        note = str(decision.reason or "")
+        note = words.note(decision)
         outcome = words.outcome(decision)
         if not decision.lookups:
             cached = note or ("cached" if decision.cached else "no lookup seen")

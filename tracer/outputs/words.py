@@ -6,9 +6,11 @@ import errno
 import ipaddress
 from typing import Final
 
+from tracer.enrich.reasons import OUTER_HEADER
 from tracer.model.path import Decision, Flow, Hop, Lookup, Path, Value
 
 UNKNOWN: Final = "?"
+_OF_TUNNEL: Final = "(route of the tunnel)"
 INFERRED: Final = "~"
 NO_TABLE: Final = "-"
 _DEFAULTS: Final = ("0.0.0.0/0", "::/0")
@@ -79,10 +81,12 @@ def origin(hop: Hop) -> str:
 
 
 def target(hop: Hop) -> str:
-    """Where the packet of a hop went: a device, or the program that got it."""
+    """Where the packet of a hop went: a device (through tunnels, one behind the other), or the program that got it."""
     if hop.verdict == "deliver":
         return process_name(hop)
-    return "" if hop.out_dev is None else str(hop.out_dev)
+    return " → ".join(
+        str(dev) for dev in (*(handed.out_dev for handed in hop.handed), hop.out_dev) if dev is not None
+    )
 
 
 def netns_name(hop: Hop) -> str:
@@ -164,6 +168,21 @@ def outcome(decision: Decision) -> str:
     if result is None or result in {last.route_type, last.result}:
         return ""
     return f"result {result}"
+
+
+def is_outer(decision: Decision) -> bool:
+    """Whether a decision is about the header that a tunnel put around the packet."""
+    return str(decision.reason or "").endswith((OUTER_HEADER, _OF_TUNNEL))
+
+
+def note(decision: Decision) -> str:
+    """Why, in words; for the header that a tunnel put around the packet with what is in it."""
+    reason = str(decision.reason or "")
+    columns = decision.columns or {}
+    if "dst" not in columns or not is_outer(decision):
+        return reason
+    ends = f"{columns.get('src', UNKNOWN)} → {columns['dst']}"
+    return " ".join([reason, ends, *([str(columns["proto"])] if columns.get("proto") else [])])
 
 
 def _as_lookup(decision: Decision) -> Lookup:

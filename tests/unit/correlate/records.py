@@ -43,6 +43,7 @@ STACKS: dict[str, tuple[str, ...]] = {
     "icmp": ("fib_table_lookup", "ip_route_output_key_hash_rcu", "ip_route_output_flow", "icmp_route_lookup"),
     "arp": ("fib_table_lookup", "ip_route_input_slow", "ip_route_input_noref", "arp_process", "arp_rcv"),
     "getroute": ("fib_table_lookup", "ip_route_output_key_hash_rcu", "inet_rtm_getroute", "rtnetlink_rcv_msg"),
+    "tunnel": ("fib_table_lookup", "ip_route_output_key_hash_rcu", "ip_route_output_flow", "ip_tunnel_xmit"),
     "address": ("fib_table_lookup", "__inet_dev_addr_type", "udp_sendmsg"),
     "nft": ("fib_table_lookup", "nft_fib4_eval", "nft_do_chain"),
 }  # fmt: skip
@@ -61,8 +62,11 @@ C, R, S = 4026532001, 4026532002, 4026532003
 NETNS = {C: "c", R: "r", S: "s"}
 C0, R0, R1, S0 = Device(C, 2, "c0"), Device(R, 2, "r0"), Device(R, 3, "r1"), Device(S, 2, "s0")
 R2, BRIDGE = Device(R, 4, "r2"), Device(R, 9, "br")
+TUNNEL, VLAN = Device(R, 7, "tun"), Device(R, 8, "vlan")
 LO = Device(C, 1, "lo")
-DEVICES = {(d.netns, d.ifindex): d.name for d in (C0, R0, R1, R2, S0, BRIDGE, LO, Device(R, 1, "lo"))}
+DEVICES = {
+    (d.netns, d.ifindex): d.name for d in (C0, R0, R1, R2, S0, BRIDGE, TUNNEL, VLAN, LO, Device(R, 1, "lo"))
+}
 
 
 class Search(NamedTuple):
@@ -102,6 +106,7 @@ class Packet:
     mark: int = 0
     detail: int = 0
     ethertype: int = 0x0800
+    length: int = 100
 
     def but(self, **changes: Any) -> Packet:
         """Another packet that differs only so."""
@@ -132,7 +137,8 @@ class Packet:
     def fields(self) -> dict[str, Any]:
         """The packet as a record has it."""
         own = {
-            name: getattr(self, name) for name in ("proto", "sport", "dport", "ttl", "ip_id", "skb", "sock")
+            name: getattr(self, name)
+            for name in ("proto", "sport", "dport", "ttl", "ip_id", "skb", "sock", "length")
         }
         more = {"saddr": self.src, "daddr": self.dst, "mark": self.mark, "detail": self.detail}
         return {**own, **more, "ethertype": self.ethertype, "family": socket.AF_INET, "head": self.skb + 0x80}

@@ -35,8 +35,8 @@ def test_the_numbers_are_those_of_the_wire():
     """Constants here are the enum members of wire.h."""
     for name in ("RULE", "PREFIX", "SUPPRESSED", "CHOSEN"):
         assert getattr(observed, f"HINT_{name}") == LAYOUT.enums["record_hint"][f"HINT_{name}"]
-    assert inference.CALL_INPUT == LAYOUT.enums["call_kind"]["CALL_INPUT"]
-    assert inference.CALL_CHECK == LAYOUT.enums["call_kind"]["CALL_CHECK"]
+    assert LAYOUT.enums["call_kind"]["CALL_INPUT"] == inference.CALL_INPUT
+    assert LAYOUT.enums["call_kind"]["CALL_CHECK"] == inference.CALL_CHECK
 
 
 def test_what_was_seen_is_marked_observed():

@@ -9,12 +9,14 @@ import re
 import pytest
 
 from tracer.errors import BadRequest
-from tracer.lab.build import address_batch, create_batch, route_batch, sysctls
+from tracer.lab.build import address_batch, create_batch, device_batch, route_batch, sysctls
 from tracer.lab.catalog import find, labs
+from tracer.lab.needs import needs
 from tracer.lab.topology import LOCAL, MAIN
 
 ALL = list(labs().values())
 BUILT_IN = {0: LOCAL, 32766: MAIN, 32767: 253}
+L3MDEV = 1000  # made by the kernel with the first VRF
 
 
 def every_hop(lab):
@@ -31,9 +33,11 @@ def rules(ns):
     return {int(re.search(r"pref (\d+)", text)[1]): text for text in ns.rules}
 
 
-def test_the_labs_of_the_issue_are_there():
-    """The eight labs are there under their names, each with a line on what it is and what it shows."""
-    assert set(labs()) == {"router", "policy", "errors", "rpfilter", "multipath", "local", "nat", "server"}
+def test_the_labs_are_there():
+    """The labs are there under their names, each with a line on what it is and what it shows."""
+    anywhere = {"router", "policy", "errors", "rpfilter", "multipath", "local", "nat", "server"}
+    assert set(labs()) == anywhere | {"vrf", "dummy", "vlan", "vxlan", "gre", "ipsec", "wireguard"}
+    assert {name for name, lab in labs().items() if not needs(lab)} == anywhere
     for lab in ALL:
         assert lab.summary
         assert lab.teaches
@@ -52,10 +56,12 @@ def test_hops_name_what_exists(lab):
     namespaces = {ns.name: ns for ns in lab.namespaces}
     for step, hop in every_hop(lab):
         ns = namespaces[hop.netns]
-        for device in (hop.in_dev, hop.out_dev):
+        for device in (hop.in_dev, hop.out_dev, hop.inner_in_dev, hop.inner_out_dev):
             assert device in {None, "lo", *lab.devices(ns.name)}, (step.label, hop)
         if hop.rule in BUILT_IN:
             assert hop.table == BUILT_IN[hop.rule], (step.label, hop)
+        elif hop.rule == L3MDEV:
+            assert f"table {hop.table}" in {device.options for device in ns.devices if device.kind == "vrf"}
         elif hop.rule is not None:
             text = rules(ns)[hop.rule]
             looked_up = re.search(r"lookup (\S+)", text)
@@ -68,10 +74,12 @@ def test_hops_name_what_exists(lab):
 def test_paths_follow_the_links(lab):
     """A hop's outgoing device and the next hop's incoming device are the two ends of one link."""
     links = {frozenset(link.ends()) for link in lab.links}
+    below = {(ns.name, device.name): device.over for ns in lab.namespaces for device in ns.devices}
     for step in lab.steps:
         for path in (*step.expect.paths, *step.expect.replies):
             for here, there in itertools.pairwise(path):
-                ends = frozenset({(here.netns, here.out_dev), (there.netns, there.in_dev)})
+                out_dev = below.get((here.netns, here.out_dev)) or here.out_dev
+                ends = frozenset({(here.netns, out_dev), (there.netns, there.in_dev)})
                 assert ends in links, (step.label, here, there)
             assert path[-1].verdict in {"deliver", "drop"}, step.label
 
@@ -82,7 +90,8 @@ def test_both_ends_of_a_link_share_a_net(lab):
     nets = {}
     for ns in lab.namespaces:
         for device, prefix in ns.addresses:
-            nets.setdefault((ns.name, device), set()).add(ipaddress.ip_interface(prefix).network)
+            link_end = {dev.name: dev.over for dev in ns.devices if dev.over}.get(device, device)
+            nets.setdefault((ns.name, link_end), set()).add(ipaddress.ip_interface(prefix).network)
     for link in lab.links:
         a, b = link.ends()
         assert nets[a] & nets[b], link
@@ -115,6 +124,25 @@ def test_batches_say_everything():
         "rule add pref 100 from 10.1.0.0/24 lookup 100\n"
     )
     assert "mtu 1000" in create_batch(find("errors"))
+
+
+def test_batches_make_the_other_devices():
+    """Devices with what they lie on and their options, VRFs with what belongs to them, neighbours, IPsec."""
+    c, r, s = find("vlan").namespaces
+    assert device_batch(c) == "link add name c5 link c0 type vlan id 5\n"
+    assert device_batch(s) == ""
+    red = next(ns for ns in find("vrf").namespaces if ns.name == "r")
+    assert device_batch(red).startswith("link add name red type vrf table 1001\n")
+    assert "link set r0 master red\n" in device_batch(red)
+    gateway = find("vxlan").namespaces[1]
+    assert device_batch(gateway).startswith("link add name vx0 address 02:00:00:00:00:0a type vxlan id 42 ")
+    assert route_batch(gateway).startswith(
+        "neigh add 10.9.0.2 lladdr 02:00:00:00:00:0b dev vx0 nud permanent\n"
+    )
+    assert "\nxfrm policy add src 10.1.0.0/24 dst 10.2.0.0/24 dir out " in route_batch(
+        find("ipsec").namespaces[1]
+    )
+    assert "link set r5 up" in address_batch(find("vlan"), r)
 
 
 def test_sysctls_start_from_a_known_state():

@@ -149,6 +149,20 @@ def many(paths: int) -> pa.Table:
     return table
 
 
+def tunnel_rows() -> Rows:
+    """A packet that a tunnel wraps on its way through a router; the header around it was decided before."""
+    outer = {"src": "10.11.0.1", "dst": "10.12.0.1", "proto": "gre", "sport": None, "dport": None}
+    rows = Rows().path(5, proto="icmp", sport=None, dport=None).hop("a", "router").receive("a0")
+    rows.decide("input", hit(32766, "from all lookup main", "main", "10.2.0.0/24 dev tun1"))
+    rows.row("send", out_dev="tun1")
+    rows.decide("output", reason="cached: decided by #3 (route of the tunnel)", evidence="inferred", **outer)
+    rows.end("forward", "a1", **outer)
+    rows.hop("r", "router").row("receive", in_dev="r0", **outer)
+    found = hit(32766, "from all lookup main", "main", "10.12.0.0/24 dev r1")
+    rows.decide("input", {**found, **outer}, reason="outer header", **outer)
+    return rows.end("forward", "r1", **outer)
+
+
 def strange_rows(rows: Rows | None = None) -> Rows:
     """Paths with everything that is not the plain case: drops, cached, inferred, lost, unknown, repeated."""
     rows = rows or Rows()

@@ -75,6 +75,8 @@ def _tables(draw):
                 rows.receive(draw(WORD))
             for lookups in draw(st.lists(st.lists(LOOKUP, max_size=3), max_size=2)):
                 rows.decide("input", *lookups, reason=draw(TEXT), mark=draw(INT64))
+                if draw(st.booleans()):
+                    rows.row("send", out_dev=draw(WORD), tos=draw(INT32))
             if draw(st.booleans()) or not rows.rows or rows.rows[-1]["packet"] != packet:
                 rows.end(
                     draw(st.sampled_from(["send", "drop"])), draw(WORD), reason=draw(TEXT), comm=draw(TEXT)

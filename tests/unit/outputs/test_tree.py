@@ -8,7 +8,7 @@ import pty
 
 import pytest
 
-from tests.unit.outputs.builder import LOCAL_MISS, Rows, design_rows, hit, many, strange_rows
+from tests.unit.outputs.builder import LOCAL_MISS, Rows, design_rows, hit, many, strange_rows, tunnel_rows
 from tracer.outputs.line import line
 from tracer.outputs.paths import paths
 from tracer.outputs.registry import open_output
@@ -136,6 +136,19 @@ def test_ascii_streams_get_ascii():
     assert "send -> c0" in shown
     assert "output x3" in shown
     assert "\\u" in _written(Rows().path(1).hop("é", "client").end("send", "→"), "line", "ascii")
+
+
+def test_a_wrapped_packet_shows_its_tunnel_and_the_outer_header():
+    """One hop: where it was handed to, where it left by, and whose header each decision is about."""
+    (shown,) = _trees(tunnel_rows())
+    lines = [" ".join(line.split()) for line in shown.splitlines() if line]
+    assert lines[1:4] == [
+        "├─ a router a0 forward → tun1 → a1",
+        "│ ├─ input rule 32766 from all lookup main main hit 10.2.0.0/24 dev tun1",
+        "│ └─ output ~cached: decided by #3 (route of the tunnel) 10.11.0.1 → 10.12.0.1 gre",
+    ]
+    assert lines[5].endswith("dev r1 outer header 10.11.0.1 → 10.12.0.1 gre")
+    assert "a(rule 32766 table main forward tun1 → a1)" in _written(tunnel_rows(), "line")
 
 
 def _on_terminal(rows):
