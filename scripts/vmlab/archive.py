@@ -33,7 +33,7 @@ def mirror() -> str:
         ):
             return found
     raise Failed(
-        "this machine's apt knows no Debian archive\n  try: FIBTRACE_DEBIAN_MIRROR=http://HOST/debian scripts/vm …"
+        "this machine's apt knows no Debian archive\n  try: sudo FIBTRACE_DEBIAN_MIRROR=http://HOST/debian …"
     )
 
 
