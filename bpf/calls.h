@@ -125,6 +125,12 @@ inline_always struct call *innermost(struct calls *calls)
 	return calls->depth ? call_at(calls, calls->depth - 1) : 0;
 }
 
+/* The sk_buff that a call is for, 0 when it is for none. */
+inline_always u64 routed_by(const struct call *call)
+{
+	return call->kind == CALL_INPUT || call->kind == CALL_CHECK ? call->token : 0;
+}
+
 inline_always u64 innermost_number(struct calls *calls)
 {
 	struct call *call = innermost(calls);
@@ -169,7 +175,7 @@ inline_always bool pop_call(struct cpu_state *cpu, u8 kind, struct call *out)
 			break;
 		depth -= 1;
 		call = call_at(calls, depth);
-		if (call->kind == kind || (kind == CALL_INPUT && call->kind == CALL_OTHER)) {
+		if (call->kind == kind || (kind != CALL_OUTPUT && call->kind == CALL_OTHER)) {
 			__builtin_memcpy(out, call, sizeof(*out));
 			calls->depth = depth;
 			return true;

@@ -14,8 +14,10 @@ struct cpu_state {
 	u32 receiving; /* the last record was a receive: the next one may be of the same list */
 	u32 wanted;    /* the packet being received passed the filter */
 	u32 netns;     /* inode of `net` */
-	u64 net;       /* network namespace met last in this softirq: what follows is mostly of the same */
-	u64 calls;     /* calls of probed functions entered on this CPU so far */
+	u32 arp;       /* the packet received last was no IP packet but ARP */
+	u32 pad;
+	u64 net;   /* network namespace met last in this softirq: what follows is mostly of the same */
+	u64 calls; /* calls of probed functions entered on this CPU so far */
 };
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from tracer.wire.layout import Layout
 
 
+_TCP_USES_IN = ("tcp_rcv_state_process", "tcp_rcv_established", "tcp_v4_rcv")
+"""Where TCP frees a segment that it has worked on, with no reason: the last for sockets in TIME_WAIT and requests."""
+
+
 @dataclass(slots=True)
 class Symbols:
     """Kernel stacks by their number and code addresses by name, as the source of records knows them."""
@@ -162,7 +166,7 @@ class Processing:
                 symbol = self.symbols.address(address)
                 if symbol.startswith("inet_rtm_getroute"):
                     self.context.no_packets.add(address)
-                elif symbol.startswith(("tcp_rcv_state_process", "tcp_rcv_established")):
+                elif symbol.startswith(_TCP_USES_IN):
                     self.context.used.add(address)
 
     def _number(self, steps: Steps) -> Steps:

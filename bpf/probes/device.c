@@ -21,6 +21,7 @@ TRACEPOINT(netif_receive_skb)
 
 	if (!cpu || !read_packet(cpu, &packet, skb, true, true))
 		return 0;
+	cpu->arp = packet.ethertype == ETH_P_ARP;
 	wanted = want_packet(cpu, &packet, skb, KIND_RECEIVE);
 	/* A list is announced whole before its first packet is routed: one wanted packet makes all lookups so. */
 	cpu->wanted = wanted || (cpu->receiving && cpu->wanted);

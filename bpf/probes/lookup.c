@@ -13,25 +13,28 @@ BPF_TABLE("stacktrace", int, struct frames, stacks, 16384);
 BPF_TABLE("lru_hash", u64, s32, call_sites, 8192);
 
 /*
- * A call site is told by how deep on the stack its flow key lies, and by what kind of key it is: calls along
- * another way put it at another depth.
+ * A call site is told by what kind of flow key it has, and how deep on the stack that lies: calls along another way put
+ * it at another depth. A system call begins at a random depth (randomize_kstack_offset, below 1 KiB), so there the
+ * process counts and of the depth only the rest. A softirq has a stack of its own; whether it received an ARP packet
+ * counts, which is routed at the depth of others.
  */
-inline_always u64 call_site(u64 flow, const struct record *record)
+inline_always u64 call_site(const struct cpu_state *cpu, const struct record *record)
 {
-	u64 site = flow & KSTACK_MASK;
+	u64 depth = record->flow & KSTACK_MASK, site;
 
+	site = cpu->softirq ? depth << 1 | cpu->arp : (u64)record->pid << 4 | depth >> 10;
 	site = site << 8 | record->proto;
-	site = site << 8 | record->flow_scope;
+	site = site << 4 | (record->flow_scope & 3) << 2 | (record->sport != 0) << 1 | (record->dport != 0);
 	site = site << 8 | record->flow_flags;
 	site = site << 2 | (record->iif == 0 ? 0 : record->iif == 1 ? 1 : 2);
 	site = site << 1 | (record->oif != 0);
-	site = site << 2 | record->context_kind;
+	site = site << 1 | (cpu->softirq != 0);
 	return site << 1 | (*(u32 *)record->saddr != 0);
 }
 
-inline_always void take_stack(void *ctx, struct record *record, u32 mode)
+inline_always void take_stack(void *ctx, struct cpu_state *cpu, struct record *record, u32 mode)
 {
-	u64 site = call_site(record->flow, record);
+	u64 site = call_site(cpu, record);
 	s32 *known, stack;
 
 	known = mode == 1 ? call_sites.lookup(&site) : 0;
@@ -155,7 +158,7 @@ inline_always void observe(struct cpu_state *cpu, struct record *record, const s
 		call->wanted = 1;
 		record->call = call->number;
 		record->call_kind = call->kind;
-		record->routed = call->kind == CALL_OUTPUT ? 0 : call->token;
+		record->routed = routed_by(call);
 		if (call->netns)
 			record->netns = call->netns;
 	}
@@ -213,7 +216,7 @@ inline_always int emit_lookup(void *ctx, struct cpu_state *cpu, const struct loo
 		record->hints |= HINT_TASK_NETNS;
 	}
 	if (filter->stacks)
-		take_stack(ctx, record, filter->stacks);
+		take_stack(ctx, cpu, record, filter->stacks);
 	send(record);
 	return 0;
 }

@@ -63,32 +63,38 @@ ENTRY(ip_route_output_key_hash)
 	return 0;
 }
 
-inline_always int enter_check(struct sk_buff *skb, u32 source, struct net_device *device)
+/* A check of a route that is not the packet's own is none of the packet's either. */
+inline_always int enter_check(struct sk_buff *skb, u32 source, u32 target, struct net_device *device)
 {
 	struct cpu_state *cpu = this_cpu();
-	struct call *call;
+	struct call *call, *around;
+	struct calls *calls;
 
 	if (!cpu || !the_filter())
 		return 0;
-	call = push_call(cpu, CALL_CHECK);
+	calls = calls_here(cpu);
+	around = calls ? innermost(calls) : 0;
+	call = push_call(cpu, around && around->kind == CALL_OTHER ? CALL_OTHER : CALL_CHECK);
 	if (!call)
 		return 0;
 	call->token = (u64)skb;
 	call->daddr = source;
+	call->saddr = target;
 	read_device(cpu, device, &call->ifindex, &call->netns);
 	return 0;
 }
 
 ENTRY(fib_validate_source)
 {
-	return enter_check((void *)ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), (void *)ARGUMENT(ctx, 6));
+	return enter_check((void *)ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), ARGUMENT(ctx, 3),
+			   (void *)ARGUMENT(ctx, 6));
 }
 
 #if FUNCTIONS == FUNCTIONS_FENTRY
 /* It has eight arguments; before 6.12 fentry takes six. */
 KPROBE_ENTRY(fib_validate_source)
 {
-	return enter_check((void *)KPROBE_ARGUMENT(ctx, 1), KPROBE_ARGUMENT(ctx, 2),
+	return enter_check((void *)KPROBE_ARGUMENT(ctx, 1), KPROBE_ARGUMENT(ctx, 2), KPROBE_ARGUMENT(ctx, 3),
 			   (void *)KPROBE_ARGUMENT(ctx, 6));
 }
 #endif
@@ -148,7 +154,7 @@ inline_always struct record *begin_call(struct cpu_state *cpu, const struct call
 		return 0;
 	record->call = call->number;
 	record->call_kind = call->kind;
-	record->routed = call->kind == CALL_OUTPUT ? 0 : call->token;
+	record->routed = routed_by(call);
 	record->netns = call->netns;
 	return record;
 }

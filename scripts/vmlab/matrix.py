@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 TOP = Path(__file__).resolve().parents[2]
 BACKENDS = ("tracepoint", "kprobe", "fentry")
@@ -66,12 +66,17 @@ def test_kernel(kernel: str) -> Result:
 def count(junit: str) -> dict[str, Counter[str]]:
     """Passed, failed and skipped tests by the backend in their name; `all` are those of all backends."""
     found: dict[str, Counter[str]] = {}
-    for case in ElementTree.fromstring(junit).iter("testcase"):  # noqa: S314 - written by our own pytest
-        backend = next((b for b in BACKENDS if f"[{b}-" in case.attrib["name"] and "agree" not in case.attrib["name"]), "all")
+    for case in ET.fromstring(junit).iter("testcase"):  # noqa: S314 - written by our own pytest
+        backend = _backend(case.attrib["name"])
         children = {child.tag for child in case}
         state = "failed" if children & {"failure", "error"} else "skipped" if "skipped" in children else "passed"
         found.setdefault(backend, Counter())[state] += 1
     return found
+
+
+def _backend(test: str) -> str:
+    """The backend in a test's parameters; tests of agreement name two."""
+    return next((name for name in BACKENDS if f"[{name}-" in test and "agree" not in test), "all")
 
 
 def table(results: list[Result]) -> str:

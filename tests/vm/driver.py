@@ -1,4 +1,4 @@
-"""Brings every lab up in turn, runs its traffic and takes it down: `python -m tests.vm.driver OUT.json`, to be traced."""
+"""Brings labs up in turn, runs their traffic, takes them down: `python -m tests.vm.driver OUT.json [LAB...]`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def drive(name: str) -> dict[str, object]:
     return {"inodes": inodes, "start_ns": start_ns, "end_ns": time.time_ns(), "ends": ends}
 
 
-def main(target: str) -> None:
-    """All labs that can run here; of the others, why not."""
+def main(target: str, *names: str) -> None:
+    """These labs, or all, that can run here; of the others, why not."""
     found: dict[str, object] = {}
-    for name in labs():
+    for name in names or labs():
         try:
             found[name] = drive(name)
         except TracerError as error:
@@ -33,4 +33,4 @@ def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

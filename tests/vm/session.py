@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,8 @@ from tests.live.tracing import REPO, Captured, Seen, paths_of
 from tracer.lab.catalog import labs
 
 BACKENDS = ("tracepoint", "kprobe", "fentry")
+LABS = os.environ.get("FIBTRACE_LABS", "").split() or list(labs())
+"""All labs, or those that FIBTRACE_LABS names."""
 _LIMIT_S = 1500
 
 
@@ -49,16 +53,20 @@ def session() -> Session:
     """Trace all labs with every backend, each started when the one before it is attached."""
     with tempfile.TemporaryDirectory(prefix="ft-") as name:
         directory = Path(name)
-        command = [sys.executable, "-m", "tests.vm.driver", str(directory / "driven.json")]
+        command = [sys.executable, "-m", "tests.vm.driver", str(directory / "driven.json"), *LABS]
         for backend in BACKENDS:
             files = [
-                word for suffix in ("parquet", "jsonl") for word in ("-o", f"{directory / backend}.{suffix}")
+                word
+                for suffix in ("parquet", "jsonl", "fibtrace")
+                for word in ("-o", f"{directory / backend}.{suffix}")
             ]
             trace = [sys.executable, "-m", "tracer.cli.main", "trace", "--backend", backend, *files]
             command = [*trace, "--format", "none", "--", *command]
         done = subprocess.run(
             command, cwd=REPO, capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
+        if "FIBTRACE_OUT" in os.environ:
+            shutil.copytree(directory, Path(os.environ["FIBTRACE_OUT"], "captures"))
         assert (directory / "driven.json").exists(), done.stderr
         paths = {backend: _read(directory / backend) for backend in BACKENDS}
         driven = json.loads((directory / "driven.json").read_text())

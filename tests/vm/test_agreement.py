@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm.agreement import Agreement, compare
-from tests.vm.session import BACKENDS, session
-from tracer.lab.catalog import labs
+from tests.vm.session import BACKENDS, LABS, session
 
 _GOAL = 0.9999
 
@@ -19,7 +18,7 @@ _GOAL = 0.9999
 def test_backends_agree_about_every_decision(one, two):
     """At least 99.99 % of the decisions are equal in every field; the figures are printed and kept."""
     found = Agreement()
-    for name in labs():
+    for name in LABS:
         if "refused" not in session().driven[name]:
             compare(session().lab(one, name).captured.paths, session().lab(two, name).captured.paths, found)
     text = "\n".join([f"{one} and {two}: {found.lines()[0]}", *found.lines()[1:]])

@@ -7,14 +7,13 @@ import re
 import pytest
 
 from tests.live.lab_checks import check_step, strays
-from tests.vm.session import BACKENDS, session
+from tests.vm.session import BACKENDS, LABS, session
 from tracer.lab.catalog import labs
 
-LABS = list(labs())
 STEPS = [
     pytest.param(name, step.label, id=f"{name}: {step.label}")
-    for name, lab in labs().items()
-    for step in lab.steps
+    for name in LABS
+    for step in labs()[name].steps
     if step.flow
 ]
 

@@ -18,7 +18,7 @@ from tracer.lab.programs import require
 from tracer.lab.signals import held
 from tracer.lab.state import Process, State, start_time
 
-READY_S = 10.0
+READY_S = 60.0
 _POLL_S = 0.002
 # The child waits for a line: if its starter dies before the pid is written down, it reads end of file
 # instead.
