@@ -132,6 +132,8 @@ def _hop_problems(seen: Hop, hop: topology.Hop) -> list[str]:
         return found + _error_problems(seen, hop, decided)
     if hop.rule is None and not hop.reason and not hop.cached:
         return found + [f"decided by {d.walk()}, not without a lookup" for d in decided]
+    if not decided and may_be_in_list(hop) and any("(route hint " in str(d.row["reason"]) for d in routing):
+        return found
     if not decided and hop.rule is None and hop.reason != "IP_INNOROUTES":
         return found  # dropped where no decision is made: a looped copy, a multicast that nobody wants
     if not decided:
@@ -140,10 +142,15 @@ def _hop_problems(seen: Hop, hop: topology.Hop) -> list[str]:
     return found + _decision_problems(decided[-1], hop)
 
 
+def may_be_in_list(hop: topology.Hop) -> bool:
+    """Whether packets may come in lists here: a tunnel hands on together what came soon after one another."""
+    return hop.outer is not None and not hop.outer.wraps
+
+
 def _outer_problems(routing: list[Decision], hop: topology.Hop) -> list[str]:
     """What differs in the decision about the outer header: the last where it is wrapped, else the first."""
     outer = hop.outer
-    if len(routing) != 2:
+    if len(routing) < 2:
         return [f"{len(routing)} decisions, not that of the packet and that of its outer header"]
     decision = routing[-1 if outer.wraps else 0]
     found = [] if decision.row["proto"] in {outer.proto, None} else [f"outer header {decision.row['proto']}"]

@@ -120,15 +120,10 @@ class _Scene:
         everyone = ((target >= _MULTICAST) & (target < _RESERVED)) | (target == _EVERYONE)
         via = np.where(self.loop, Via.LOOPBACK, self.notes["via"])
         # Early demux finds a socket of this host: what went on to a device, or had only its source checked, did not.
-        out = (
-            np.logical_or.reduceat(self.out, np.flatnonzero(self.hop_start))[self.hop]
-            if len(via)
-            else self.out
-        )
         checked = self.lookup & (self.notes["purpose"] == Purpose.SOURCE_CHECK)
-        checked = (
-            np.logical_or.reduceat(checked, np.flatnonzero(self.hop_start))[self.hop] if len(via) else checked
-        )
+        begins = self.hop_start | self.unwrapped  # each header that came in
+        here = np.cumsum(begins) - 1
+        out, checked = (_any(flags, np.flatnonzero(begins))[here] for flags in (self.out, checked))
         no_demux = (via == Via.EARLY_DEMUX) & (out | checked)
         via = np.where(no_demux, np.where(self.notes["hint"] > 0, Via.HINT, Via.UNSEEN), via)
         self.notes["ref"] = np.where(no_demux, self.notes["hint"], self.notes["ref"])

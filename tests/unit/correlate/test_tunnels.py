@@ -223,3 +223,16 @@ def test_number_leg_and_depth_survive_packing():
     notes = np.zeros(3, [("packet", "<i8"), ("leg", "u1"), ("depth", "i1")])
     unpack(pack(np.array([0, 7, 1 << 40]), np.array([0, 2, 255]), np.array([0, -1, 3])), notes)
     assert notes.tolist() == [(0, 0, 0), (7, 2, -1), (1 << 40, 255, 3)]
+
+
+def test_a_source_check_of_the_outer_header_says_nothing_of_the_inner_one():
+    """Early demux may have found the socket of what came out of the tunnel."""
+    scene = unwrapped(INNER)
+    soft = scene.softirq()
+    scene.wait(2 * MS)
+    outer, inner = OUTER.but(skb=0x9000, ip_id=901), INNER.but(skb=0x9000, ip_id=8, proto=TCP)
+    soft.receive(outer, R1).decide(outer.key(R1), "input", hit(255, R1, LOCAL))
+    soft.decide(outer.check_key(R1), "check", hit(254, R1)).receive(inner, TUNNEL)
+    second = scene.stories(**LAYERS)[1]
+    assert second.lines[-2:] == ["3 cached early_demux #-1", "deliver"]
+    assert second.complete
