@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from tracer.correlate.kinds import Kinds
 
 _PAUSE_NS = 50_000_000
-"""Rows of one task further apart than this are not of one episode, in nanoseconds: where the machine is emulated, taking
-the first stack of a call site takes milliseconds. Every run of a softirq is a context of its own, however long it takes."""
+"""Rows of one task further apart than this are not of one episode, in nanoseconds.
+
+Where the machine is emulated, taking the first stack of a call site takes milliseconds. Every run of a softirq is a
+context of its own, however long it takes.
+"""
 _SOFTIRQ, _CPU_BITS = np.uint64(1 << 63), np.uint64(16)
 
 
