@@ -148,6 +148,9 @@ inline_always struct call *push_call(struct cpu_state *cpu, u8 kind)
 	if (!calls)
 		return 0;
 	depth = calls->depth;
+	/* Output calls do not nest: what is left over is one whose return was missed, or is not probed. */
+	if (kind == CALL_OUTPUT && depth && call_at(calls, depth - 1)->kind == CALL_OUTPUT)
+		depth -= 1;
 	if (depth >= CALLS_DEEP) { /* all of them are left over: nothing nests so deep */
 		count_call(COUNT_TOO_DEEP);
 		depth = 0;
@@ -180,7 +183,8 @@ inline_always bool pop_call(struct cpu_state *cpu, u8 kind, struct call *out)
 			calls->depth = depth;
 			return true;
 		}
-		count_call(COUNT_NO_RETURN);
+		if (call->kind != CALL_OUTPUT)
+			count_call(COUNT_NO_RETURN);
 	}
 	count_call(COUNT_NO_ENTRY);
 	return false;
@@ -189,7 +193,7 @@ inline_always bool pop_call(struct cpu_state *cpu, u8 kind, struct call *out)
 inline_always bool call_fits(const struct call *call, u64 flow, const struct tuple *key)
 {
 	if (call->kind == CALL_OUTPUT)
-		return call->token == flow;
+		return call->token == flow && call->daddr == *(u32 *)key->daddr;
 	return call->daddr == *(u32 *)key->daddr &&
 	       (call->kind == CALL_CHECK || call->saddr == *(u32 *)key->saddr);
 }

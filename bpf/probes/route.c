@@ -60,6 +60,7 @@ ENTRY(ip_route_output_key_hash_rcu)
 	if (!call)
 		return 0;
 	call->token = flow;
+	READ(call->daddr, &((struct flowi4 *)flow)->daddr);
 	call->netns = netns_of(cpu, net);
 	return 0;
 }

@@ -27,10 +27,17 @@ def driven(backend, name):
 
 
 def test_nothing_is_lost():
-    """Each of the three says how much it saw and that it lost nothing."""
-    told = re.findall(r"^seen \d+ packets, (\d+) lost$", session().told, re.MULTILINE)
-    assert told == ["0"] * len(BACKENDS), session().told
-    assert session().code == 0, session().told
+    """Each of the three says how much it saw; what the kernel skipped is named, and the ring was never full.
+
+    From Linux 7.0 on a probe can be interrupted by another task, whose event is then skipped.
+    """
+    told = session().told
+    lost = [int(number) for number in re.findall(r"^seen \d+ packets, (\d+) lost$", told, re.MULTILINE)]
+    named = [int(number) for number in re.findall(r"^  (\d+) events at .+ came while", told, re.MULTILINE)]
+    assert len(lost) == len(BACKENDS), told
+    assert sum(lost) == sum(named), told
+    assert "found the ring full" not in told
+    assert session().code == 0, told
 
 
 @pytest.mark.parametrize("name", LABS)

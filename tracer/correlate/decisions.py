@@ -25,6 +25,7 @@ SCOPE_LINK = 253
 LOOPBACK_IFINDEX = 1
 HINT_TASK_NETNS = 1
 FLOWI_FLAG_ANYSRC = 1
+ICMP = 1
 
 
 @dataclass(slots=True)
@@ -160,7 +161,8 @@ def _by_stack(
     from_device = records["iif"] > LOOPBACK_IFINDEX
     contradiction = ((purpose == Purpose.INPUT) & ~from_device) | ((purpose == Purpose.OUTPUT) & from_device)
     ok = ~contradiction
-    trial = (probes != 0) & (records["flow_flags"] & FLOWI_FLAG_ANYSRC != 0)
+    # Of the routes that icmp_route_lookup() looks for only that of the ICMP error itself is a packet's.
+    trial = (probes != 0) & ((records["flow_flags"] & FLOWI_FLAG_ANYSRC != 0) | (records["proto"] != ICMP))
     purpose = np.where(trial, Purpose.OTHER, purpose) * ok
     return (
         purpose,

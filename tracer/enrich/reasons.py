@@ -56,22 +56,24 @@ def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[
     kernel = _kernel_words(reason, location)
     short = reason.removeprefix("SKB_DROP_REASON_")
     purpose = cause.decision.get("purpose") if cause else None
+    vague = short in {"", "NOT_SPECIFIED"}  # kernels before 5.17 give no reasons at all
     if short == "IP_RPFILTER" or (
-        purpose == "source-check" and short == "NOT_SPECIFIED" and location.startswith("ip_rcv_finish")
+        purpose == "source-check" and vague and location.startswith("ip_rcv_finish")
     ):
         return f"{_failed_check(cause if purpose == 'source-check' else None, facts)} {kernel}"
     if location.startswith("ip_error") or short in {"IP_INNOROUTES", "IP_INADDRERRORS"}:
         return f"{_failed_input(cause, short, facts)} {kernel}"
-    if short == "NO_SOCKET":
+    copied = bool(facts.get("copied"))
+    if short == "NO_SOCKET" or (not short and not copied and location.startswith("__udp4_lib_rcv")):
         port = f" port {facts['dport']}" if facts.get("dport") else ""
         return f"no socket listens on {facts.get('proto', '')}{port} {kernel}"
-    if facts.get("copied"):
+    if copied:
         return f"nobody here takes the sender's own copy {kernel}"
     if location.startswith("ip_forward") and facts.get("ttl") in {"0", "1"}:
         return f"the TTL ran out {kernel}"
-    if location.startswith("ip_rcv_finish") and short == "NOT_SPECIFIED" and _is_group(facts.get("dst", "")):
+    if location.startswith("ip_rcv_finish") and vague and _is_group(facts.get("dst", "")):
         return f"no member of the multicast group {facts['dst']} on {facts.get('in_dev', '?')} {kernel}"
-    return f"{_KNOWN.get(short, short.lower().replace('_', ' ') or 'freed')} {kernel}"
+    return f"{_KNOWN.get(short, short.lower().replace('_', ' ') or 'this kernel gives no reason')} {kernel}"
 
 
 def _is_group(text: str) -> bool:

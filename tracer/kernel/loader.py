@@ -32,6 +32,8 @@ _CALL_COUNTS = (
     "calls of probed functions nested too deep",
 )
 """What the members of `enum call_count` (bpf/calls.h) count."""
+_OLD_TRAMPOLINE = b"kretprobe_trampoline"
+"""Where kretprobes return to in kernels whose unwinder stops there; `__kretprobe_trampoline` or a rethook since."""
 _MISSED = re.compile(r"^recursion_misses:\s*(\d+)", re.MULTILINE)
 
 
@@ -167,6 +169,9 @@ def _attach(bpf_class: Any, loaded: Loaded, ways: tuple[Probe, ...], build: sour
     for probe in ways:
         if probe.attach is Attach.TRACEPOINT and loaded.types.tracepoint_arguments(probe.point) is None:
             refused.append("this kernel has no such tracepoint")
+            continue
+        if probe.hides_caller and bpf_class.ksymname(_OLD_TRAMPOLINE) != -1:
+            refused.append("on this kernel a kretprobe hides the caller")
             continue
         with _captured_stderr() as messages:
             try:

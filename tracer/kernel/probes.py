@@ -40,6 +40,7 @@ class Probe:
     tells: str
     needed: bool = False
     define: str | None = None
+    hides_caller: bool = False
 
     @property
     def name(self) -> str:
@@ -97,7 +98,11 @@ TRACEPOINTS: tuple[Probe, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class _Function:
-    """A function probed at its entry, or at its return; `many`: more arguments than fentry takes before Linux 6.12."""
+    """A function probed at its entry, or at its return.
+
+    `many`: more arguments than fentry takes before Linux 6.12. `hides`: the caller matters, and a kretprobe hides it on
+    kernels whose unwinder does not know of kretprobes.
+    """
 
     name: str
     source: str
@@ -105,6 +110,7 @@ class _Function:
     tells: str
     returns: bool = False
     many: bool = False
+    hides: bool = False
 
 
 _FUNCTIONS: tuple[_Function, ...] = (
@@ -113,7 +119,12 @@ _FUNCTIONS: tuple[_Function, ...] = (
     _Function("fib4_rule_suppress", "route", ("SUPPRESSED",), "hits that a rule throws away", returns=True),
     _Function("ip_route_output_key_hash_rcu", "route", (), "output decisions, and their namespace"),
     _Function(
-        "ip_route_output_key_hash_rcu", "route", ("RESULT",), "the nexthop chosen for output", returns=True
+        "ip_route_output_key_hash_rcu",
+        "route",
+        ("RESULT",),
+        "the nexthop chosen for output",
+        returns=True,
+        hides=True,
     ),
     _Function("fib_validate_source", "route", (), "source checks, and their packet", many=True),
     _Function(
@@ -138,7 +149,8 @@ def functions(backend: Backend) -> tuple[tuple[Probe, ...], ...]:
 def _ways(row: _Function, backend: Backend) -> tuple[Probe, ...]:
     def way(entry: Attach, at_return: Attach) -> Probe:
         attach = at_return if row.returns else entry
-        return Probe(row.name, attach, f"probes/{row.source}.c", row.records, row.tells)
+        hides = row.hides and attach is Attach.KRETPROBE
+        return Probe(row.name, attach, f"probes/{row.source}.c", row.records, row.tells, hides_caller=hides)
 
     plain = way(Attach.KPROBE, Attach.KRETPROBE)
     if backend is Backend.KPROBE:

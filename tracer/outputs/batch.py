@@ -200,7 +200,8 @@ class Batch:
         dropped = (hops.verdict[hop] == Verdict.DROP) & (hops.cause[hop] == row) & (hops.drop_row[hop] >= 0)
         drop = hops.drop_row[hop]
         vague = np.isin(
-            records["error"][drop], [n for n, name in self._world.reasons.items() if name in VAGUE_REASONS]
+            records["error"][drop],
+            [n for n, name in self._world.reasons.items() if name in VAGUE_REASONS] or [0],
         )
         if (vague & dropped).any():
             here = np.array(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.correlate.records import (
     C0,
+    ICMP,
     KINDS,
     MS,
     R0,
@@ -145,13 +146,13 @@ def test_the_stack_says_what_it_was_for_where_the_key_agrees(stack, iif, purpose
 
 
 def test_a_trial_of_an_icmp_error_is_no_output_decision():
-    """icmp_route_lookup first tries the way back with FLOWI_FLAG_ANYSRC; that is no packet's decision."""
+    """icmp_route_lookup first looks for the ICMP's own way, then tries others: by flag or by protocol told apart."""
     scene = Scene()
     soft = scene.softirq()
-    soft.decide(PACKET.key(), "icmp", hit(254, R1), flow_flags=1).decide(
-        PACKET.key(flow=9), "icmp", hit(254, R1)
-    )
-    assert decisions(scene)[1] == ["other", "output"]
+    soft.decide(PACKET.key(), "icmp", hit(254, R1), flow_flags=1)
+    soft.decide(PACKET.key(flow=9, proto=ICMP), "icmp", hit(254, R1))
+    soft.decide(PACKET.key(flow=10), "icmp", hit(254, R1))
+    assert decisions(scene)[1] == ["other", "output", "other"]
 
 
 @pytest.mark.parametrize(

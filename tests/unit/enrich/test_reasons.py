@@ -131,7 +131,9 @@ BLACKHOLE_RULE = {"rule": 50, "rule_text": "from all blackhole", "result": "blac
         ("NO_SOCKET", "udp_rcv", None, "no socket listens on udp port 53 (SKB_DROP_REASON_NO_SOCKET in udp_rcv)"),
         ("NOT_SPECIFIED", "something", None, "not specified (SKB_DROP_REASON_NOT_SPECIFIED in something)"),
         ("NEVER_HEARD_OF", "", None, "never heard of (SKB_DROP_REASON_NEVER_HEARD_OF)"),
-        ("", "", None, "freed (freed)"),
+        ("", "", None, "this kernel gives no reason (freed)"),
+        ("", "__udp4_lib_rcv", None, "no socket listens on udp port 53 (freed in __udp4_lib_rcv)"),
+        ("", "ip_forward", None, "this kernel gives no reason (freed in ip_forward)"),
     ],
 )  # fmt: skip
 def test_a_drop_says_which_lookup_caused_it(reason, location, cause, words):
