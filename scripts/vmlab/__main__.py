@@ -1,5 +1,7 @@
 """The command line of `scripts/vm`: what is asked for, and what ends it."""
 
+# ruff: noqa: T201 - it prints, on stderr
+
 from __future__ import annotations
 
 import argparse
@@ -66,6 +68,8 @@ def execute(options: argparse.Namespace, command: list[str]) -> int:
     cache = Cache.default()
     if options.list:
         return prepare.show(cache)
+    if os.geteuid() != 0:
+        raise Failed("not root: images belong to root, as their files do\n  try: sudo scripts/vm …")
     steps = Steps(cache.log)
     host.install_missing(steps)
     if options.prepare:
@@ -92,8 +96,8 @@ def main() -> int:
     os.umask(0o022)
     try:
         return execute(options, command)
-    except Failed as failed:
-        print(f"error: {failed}", file=sys.stderr)
+    except (Failed, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return NO_VERDICT
     except KeyboardInterrupt:
         say("interrupted")

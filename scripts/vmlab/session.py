@@ -91,7 +91,12 @@ def _qemu(guest: Guest, accelerator: str, file: Path) -> Iterator[dict[int, str]
         words = command(guest, accelerator, file, writes)
         # A process group of its own: Ctrl-C reaches us, and we end it.
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, pass_fds=list(writes.values()), process_group=0
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=writes["console"],
+            stderr=writes["console"],
+            pass_fds=list(writes.values()),
+            process_group=0,
         )
     finally:
         for descriptor in writes.values():
