@@ -13,13 +13,14 @@ from pathlib import Path
 
 from vmlab import checkout, host, prepare
 from vmlab.archive import ALIASES
-from vmlab.cache import Cache
+from vmlab.cache import Cache, remove
 from vmlab.machine import Guest
 from vmlab.run import run
 from vmlab.steps import Failed, Steps, say
 
 TOP = Path(__file__).resolve().parents[2]
 NO_VERDICT = 125
+_PREFIX = "fibtrace-vm-"
 _EPILOG = """\
 COMMAND is run by root in a fresh copy of this checkout; its exit code is ours. What it writes below $FIBTRACE_OUT is
 in DIR afterwards. Ends with 124 after --timeout, and with 125 when the guest died or could not be made.
@@ -79,7 +80,8 @@ def execute(options: argparse.Namespace, command: list[str]) -> int:
         return 0
     kernel = prepare.kernel(cache, steps, options.kernel[0])
     userland = prepare.userland(cache, steps, TOP)
-    with tempfile.TemporaryDirectory(prefix="fibtrace-vm-") as name:
+    remove_left_over(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as name:
         work = Path(name)
         share = options.share or work / "out"
         share.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,14 @@ def execute(options: argparse.Namespace, command: list[str]) -> int:
         disks = (userland, kernel.modules, disk)
         guest = Guest(kernel, disks, share.resolve(), options.smp, options.mem)
         return run(guest, cache, work, options.timeout)
+
+
+def remove_left_over(directory: Path) -> None:
+    """Delete what runs that were killed left: their number is in the name."""
+    for path in directory.glob(f"{_PREFIX}*-*"):
+        owner = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            remove(path)
 
 
 def main() -> int:

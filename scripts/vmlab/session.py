@@ -33,9 +33,9 @@ class Session:
         if channel == "console":
             self.console = (self.console + data)[-_CONSOLE_BYTES:]
         elif channel == "control":
-            self.control += data
-            for line in self.control.decode(errors="replace").splitlines():
-                self._said(line)
+            *lines, self.control = (self.control + data).split(b"\n")
+            for line in lines:
+                self._said(line.decode(errors="replace"))
         else:
             stream = sys.stdout if channel == "stdout" else sys.stderr
             stream.buffer.write(data)
@@ -43,7 +43,7 @@ class Session:
 
     def _said(self, line: str) -> None:
         word, _, number = line.partition(" ")
-        if word == "started" and self.started_s is None:
+        if word == "started":
             self.started_s = time.monotonic()
         elif word == "exit" and number.isdecimal():
             self.code = int(number)
