@@ -17,6 +17,7 @@ struct cpu_state {
 	u32 arp;       /* the packet received last was no IP packet but ARP */
 	u32 pad;
 	u64 net;   /* network namespace met last in this softirq: what follows is mostly of the same */
+	u64 runs;  /* softirqs begun on this CPU so far */
 	u64 calls; /* calls of probed functions entered on this CPU so far */
 };
 
@@ -59,7 +60,7 @@ inline_always struct record *begin(struct cpu_state *cpu, int kind)
 	record->pid = bpf_get_current_pid_tgid() >> 32;
 	if (cpu->softirq) {
 		record->context_kind = CONTEXT_SOFTIRQ;
-		record->context = CONTEXT_SOFTIRQ_BIT | record->cpu;
+		record->context = CONTEXT_SOFTIRQ_BIT | (cpu->runs << 17 >> 1) | record->cpu;
 	} else {
 		record->context = bpf_get_current_task();
 		bpf_get_current_comm(record->comm, sizeof(record->comm));

@@ -68,13 +68,13 @@ enum context_kind {
 };
 
 struct record {
-	__u64 ts_ns;      /* CLOCK_MONOTONIC, nanoseconds */
-	__u64 seq;        /* number of this record on its CPU, from 1; a gap is a loss */
-	__u64 context;    /* address of the task_struct; in softirq, bit 63 and the CPU */
-	__u64 skb;        /* address of the sk_buff, 0 when there is none */
-	__u64 head;       /* skb->head: clones of one packet share it */
-	__u64 sock;       /* address of the socket, 0 when none */
-	__u64 flow;       /* address of the flow key of a lookup: equal within one decision */
+	__u64 ts_ns;   /* CLOCK_MONOTONIC, nanoseconds */
+	__u64 seq;     /* number of this record on its CPU, from 1; a gap is a loss */
+	__u64 context; /* address of the task_struct; in softirq bit 63, the number of its run, and the CPU */
+	__u64 skb;     /* address of the sk_buff, 0 when there is none */
+	__u64 head;    /* skb->head: clones of one packet share it */
+	__u64 sock;    /* address of the socket, 0 when none */
+	__u64 flow;    /* address of the flow key of a lookup: equal within one decision */
 	__u64 location;   /* code address that freed the packet (drop, consume) */
 	__u64 call;       /* number of the call that a lookup was made in, unique in a run; 0 when unknown */
 	__u64 routed;     /* address of the sk_buff that the call is for, 0 when none */

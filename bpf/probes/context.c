@@ -7,6 +7,7 @@ TRACEPOINT(softirq_entry)
 
 	if (cpu) {
 		cpu->softirq = 1 + (u32)ctx->args[0];
+		cpu->runs += 1;
 		cpu->wanted = 0;
 		cpu->receiving = 0;
 		cpu->net = 0;

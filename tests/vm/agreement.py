@@ -53,8 +53,11 @@ def compare(left: list[Seen], right: list[Seen], into: Agreement) -> None:
         partners.setdefault(_key(path), []).append(path)
     for path in left:
         waiting = partners.get(_key(path), [])
-        if waiting:
-            _compare_paths(path, waiting.pop(0), into)
+        # A packet and its looped copy have the same flow, and are finished in any order.
+        alike = [other for other in waiting if _ends(other) == _ends(path)] or waiting
+        if alike:
+            _compare_paths(path, alike[0], into)
+            waiting.remove(alike[0])
         else:
             into.note("a path that only the first has", path.text())
     for rest in partners.values():
@@ -67,12 +70,14 @@ def _key(path: Seen) -> tuple[object, ...]:
     return (*path.flow(), path.first.get("info"), path.first["event"] == "lookup")
 
 
+def _ends(path: Seen) -> list[tuple[str | None, str | None, str | None, str | None]]:
+    """Where a path went, and how it ended there."""
+    return [(hop.netns, hop.verdict, hop.in_dev, hop.out_dev) for hop in path.hops]
+
+
 def _compare_paths(left: Seen, right: Seen, into: Agreement) -> None:
-    ends = [
-        [(hop.netns, hop.verdict, hop.in_dev, hop.out_dev) for hop in path.hops] for path in (left, right)
-    ]
-    if ends[0] != ends[1]:
-        into.note("the hops of a path", f"{ends[0]} and {ends[1]}")
+    if _ends(left) != _ends(right):
+        into.note("the hops of a path", f"{_ends(left)} and {_ends(right)}")
         return
     for hop, other in zip(left.hops, right.hops, strict=True):
         if len(hop.decisions) != len(other.decisions):

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from tracer.correlate.kinds import Kinds
 
 _PAUSE_NS = 50_000_000
-"""Rows of one context further apart than this are not of one episode, in nanoseconds.
+"""Rows of one task further apart than this are not of one episode, in nanoseconds.
 
-Taking the first stack of a call site takes milliseconds where the machine is emulated.
+Where the machine is emulated, taking the first stack of a call site takes milliseconds. Every run of a softirq is a
+context of its own, however long it takes.
 """
+_SOFTIRQ, _CPU_BITS = np.uint64(1 << 63), np.uint64(16)
 
 
 def unsettled(batch: Rows, group: Array, kinds: Kinds, fresh_ns: int, suppressing: Array) -> Array:
@@ -49,9 +51,16 @@ def receiving(batch: Rows, group: Array, kinds: Kinds) -> Array:
 
     After a pause it is not: the context was left in between.
     """
-    pause = batch["ts_ns"] - shifted(batch["ts_ns"]) > _PAUSE_NS
     receive = last_where(batch["kind"] == kinds.RECEIVE, group)
-    return np.where(receive >= last_where(pause, group), receive, -1)
+    return np.where(receive >= last_where(_paused(batch), group), receive, -1)
+
+
+def _paused(batch: Rows) -> Array:
+    """Rows before which their context was left for a while; softirqs only in captures that do not number their runs."""
+    context = batch["context"]
+    numbered = (context & _SOFTIRQ > 0) & ((context & ~_SOFTIRQ) >> _CPU_BITS > 0)
+    result: Array = (batch["ts_ns"] - shifted(batch["ts_ns"]) > _PAUSE_NS) & ~numbered
+    return result
 
 
 def in_list(records: Rows, group: Array, kinds: Kinds) -> Array:
@@ -79,7 +88,6 @@ def _starts(batch: Rows, group: Array, kinds: Kinds, suppressing: Array) -> Arra
     kind, before = batch["kind"], shifted(batch["kind"])
     edge = np.ones(len(group), bool)
     edge[1:] = group[1:] != group[:-1]
-    pause = batch["ts_ns"] - shifted(batch["ts_ns"]) > _PAUSE_NS
     receive = kind == kinds.RECEIVE
     in_receive = receiving(batch, group, kinds) >= 0
     walk_goes_on = (
@@ -89,7 +97,7 @@ def _starts(batch: Rows, group: Array, kinds: Kinds, suppressing: Array) -> Arra
     leaves = (kind == kinds.XMIT) | (kind == kinds.QUEUE) | (kind == kinds.DROP)
     sent = leaves & (before == kinds.LOOKUP)
     starts = np.where(in_receive, receive & ~in_list(batch, group, kinds), ~walk_goes_on & ~sent)
-    result: Array = starts | edge | pause
+    result: Array = starts | edge | _paused(batch)
     return result
 
 

@@ -12,6 +12,7 @@ from tests.unit.correlate.records import (
     R0,
     R1,
     S0,
+    SECOND,
     TCP,
     C,
     Packet,
@@ -308,4 +309,17 @@ def test_of_two_namespaces_with_the_same_flow_each_has_its_own_decision():
     assert [(lines[0], lines[-1]) for _, lines in lines_of(scene)] == [
         ("1 output 100 hit", "send s0"),
         ("1 output 254 hit", "send c0"),
+    ]
+
+
+def test_a_softirq_may_take_its_time():
+    """Its run is numbered: however long it was interrupted, its lookup is of the packet that it received."""
+    scene = Scene()
+    run = scene.softirq()
+    run.base["context"] |= 7 << 16
+    run.receive(PACKET, R0)
+    scene.wait(SECOND)
+    run.decide(PACKET.key(R0), "input", hit(254, R1)).xmit(PACKET.but(ttl=63), R1)
+    assert [story.lines for story in scene.stories()] == [
+        ["receive r0", "1 input 254 hit", "1 input decided", "forward r1"]
     ]
