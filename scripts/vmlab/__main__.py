@@ -1,5 +1,7 @@
 """The command line of `scripts/vm`: what is asked for, and what ends it."""
 
+# ruff: noqa: T201 - it prints, on stderr
+
 from __future__ import annotations
 
 import argparse
@@ -11,13 +13,14 @@ from pathlib import Path
 
 from vmlab import checkout, host, prepare
 from vmlab.archive import ALIASES
-from vmlab.cache import Cache
+from vmlab.cache import Cache, remove
 from vmlab.machine import Guest
 from vmlab.run import run
 from vmlab.steps import Failed, Steps, say
 
 TOP = Path(__file__).resolve().parents[2]
 NO_VERDICT = 125
+_PREFIX = "fibtrace-vm-"
 _EPILOG = """\
 COMMAND is run by root in a fresh copy of this checkout; its exit code is ours. What it writes below $FIBTRACE_OUT is
 in DIR afterwards. Ends with 124 after --timeout, and with 125 when the guest died or could not be made.
@@ -66,6 +69,8 @@ def execute(options: argparse.Namespace, command: list[str]) -> int:
     cache = Cache.default()
     if options.list:
         return prepare.show(cache)
+    if os.geteuid() != 0:
+        raise Failed("not root: images belong to root, as their files do\n  try: sudo scripts/vm …")
     steps = Steps(cache.log)
     host.install_missing(steps)
     if options.prepare:
@@ -75,7 +80,8 @@ def execute(options: argparse.Namespace, command: list[str]) -> int:
         return 0
     kernel = prepare.kernel(cache, steps, options.kernel[0])
     userland = prepare.userland(cache, steps, TOP)
-    with tempfile.TemporaryDirectory(prefix="fibtrace-vm-") as name:
+    remove_left_over(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as name:
         work = Path(name)
         share = options.share or work / "out"
         share.mkdir(parents=True, exist_ok=True)
@@ -85,6 +91,14 @@ def execute(options: argparse.Namespace, command: list[str]) -> int:
         return run(guest, cache, work, options.timeout)
 
 
+def remove_left_over(directory: Path) -> None:
+    """Delete what runs that were killed left: their number is in the name."""
+    for path in directory.glob(f"{_PREFIX}*-*"):
+        owner = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            remove(path)
+
+
 def main() -> int:
     """Parse, do, and turn what went wrong into a message and an exit code."""
     options, command = parse(sys.argv[1:])
@@ -92,8 +106,8 @@ def main() -> int:
     os.umask(0o022)
     try:
         return execute(options, command)
-    except Failed as failed:
-        print(f"error: {failed}", file=sys.stderr)
+    except (Failed, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return NO_VERDICT
     except KeyboardInterrupt:
         say("interrupted")

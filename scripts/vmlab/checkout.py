@@ -26,7 +26,9 @@ def pack(steps: Steps, top: Path, command: list[str], work: Path) -> Path:
     """Return the image of the layer, written below `work`."""
     layer = work / "layer"
     source = layer / CHECKOUT.lstrip("/")
-    shutil.copytree(top, source, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+    shutil.copytree(
+        top, source, symlinks=True, ignore=lambda path, _: _NOT_COPIED if Path(path) == top else ()
+    )
     if f"{sys.version_info[0]}.{sys.version_info[1]}" == PYTHON:
         # Natively: in an emulated guest it would take seconds, at every start.
         folders = [str(source / name) for name in ("tracer", "tests")]

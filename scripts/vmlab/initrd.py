@@ -12,7 +12,7 @@ WANTED = (
     "crc32c_generic", "crc32c_intel",
 )  # fmt: skip
 _BUSYBOX = Path("/bin/busybox")
-_DIRECTORIES = ("bin", "dev", "proc", "sys", "modules", "lower", "upper", "root")
+_DIRECTORIES = ("bin", "dev", "proc", "sys", "modules", "lower", "upper", "guest")
 
 
 def build(kernel: Kernel, init: Path) -> bytes:

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import tarfile
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path, PurePosixPath
 
 from vmlab.steps import Failed, Steps
@@ -44,6 +43,8 @@ LEFT_OUT = (
 )
 SQUASH = ("-noI", "-noD", "-noF", "-noX", "-noappend", "-no-progress", "-quiet")
 """Nothing is compressed: unpacking is what emulation is slow at."""
+_FORMAT = 1
+"""To be raised when `build` changes."""
 
 _COMPRESSED = {
     b"\xfd7zXZ": ("xz", "-dc"),
@@ -81,10 +82,9 @@ class Kernel:
         return self.place / "early"
 
 
-@cache
 def inputs() -> str:
-    """Names what a kernel's files are made by: this very file."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+    """Names how a kernel's files are made."""
+    return hashlib.sha256(repr((_FORMAT, KEPT, LEFT_OUT, SQUASH)).encode()).hexdigest()[:8]
 
 
 def build(steps: Steps, release: str, packages: list[Path], into: Path) -> None:
@@ -104,7 +104,9 @@ def build(steps: Steps, release: str, packages: list[Path], into: Path) -> None:
         raise Failed(f"the packages of {release} contain no kernel image")
     (into / "vmlinux").write_bytes(uncompressed(image.read_bytes()))
     image.unlink()
-    if (modules / "config").exists():  # where newer packages have it; a running Debian has it in /boot as well
+    if (
+        modules / "config"
+    ).exists():  # where newer packages have it; a running Debian has it in /boot as well
         (unpacked / "boot").mkdir(exist_ok=True)
         shutil.copy2(modules / "config", unpacked / "boot" / f"config-{release}")
     _keep_early(modules, into / "early")

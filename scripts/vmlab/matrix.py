@@ -50,9 +50,7 @@ def test_kernel(kernel: str) -> Result:
     with tempfile.TemporaryDirectory(prefix="fibtrace-matrix-") as name:
         share = Path(name)
         words = ["--timeout", str(_LIMIT_S), "--share", name, kernel, "--", "sh", "-c", _COMMAND]
-        done = subprocess.run(
-            [TOP / "scripts/vm", *words], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([TOP / "scripts/vm", *words], capture_output=True, text=True, check=False)
         result.code, result.seconds = done.returncode, time.monotonic() - started
         result.release = _read(share / "release").strip() or kernel
         result.output = _read(share / "pytest.txt") or done.stdout + done.stderr
@@ -69,7 +67,9 @@ def count(junit: str) -> dict[str, Counter[str]]:
     for case in ET.fromstring(junit).iter("testcase"):  # noqa: S314 - written by our own pytest
         backend = _backend(case.attrib["name"])
         children = {child.tag for child in case}
-        state = "failed" if children & {"failure", "error"} else "skipped" if "skipped" in children else "passed"
+        state = (
+            "failed" if children & {"failure", "error"} else "skipped" if "skipped" in children else "passed"
+        )
         found.setdefault(backend, Counter())[state] += 1
     return found
 

@@ -1,5 +1,7 @@
 """Runs a command in a guest, and says what became of it."""
 
+# ruff: noqa: T201 - it prints, on stderr
+
 from __future__ import annotations
 
 import sys

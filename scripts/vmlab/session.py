@@ -33,9 +33,9 @@ class Session:
         if channel == "console":
             self.console = (self.console + data)[-_CONSOLE_BYTES:]
         elif channel == "control":
-            self.control += data
-            for line in self.control.decode(errors="replace").splitlines():
-                self._said(line)
+            *lines, self.control = (self.control + data).split(b"\n")
+            for line in lines:
+                self._said(line.decode(errors="replace"))
         else:
             stream = sys.stdout if channel == "stdout" else sys.stderr
             stream.buffer.write(data)
@@ -43,7 +43,7 @@ class Session:
 
     def _said(self, line: str) -> None:
         word, _, number = line.partition(" ")
-        if word == "started" and self.started_s is None:
+        if word == "started":
             self.started_s = time.monotonic()
         elif word == "exit" and number.isdecimal():
             self.code = int(number)
@@ -91,7 +91,12 @@ def _qemu(guest: Guest, accelerator: str, file: Path) -> Iterator[dict[int, str]
         words = command(guest, accelerator, file, writes)
         # A process group of its own: Ctrl-C reaches us, and we end it.
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, pass_fds=list(writes.values()), process_group=0
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=writes["console"],
+            stderr=writes["console"],
+            pass_fds=list(writes.values()),
+            process_group=0,
         )
     finally:
         for descriptor in writes.values():

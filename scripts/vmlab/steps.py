@@ -1,5 +1,7 @@
 """Programs that an image is made with: one line each on the terminal, what they print in a log."""
 
+# ruff: noqa: T201 - it prints, on stderr
+
 from __future__ import annotations
 
 import subprocess

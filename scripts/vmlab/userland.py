@@ -21,14 +21,24 @@ PACKAGES = (
     "python3", "python3-venv", "python3-bpfcc", "libbpf1", "linux-libc-dev", "iproute2", "nftables",
     "iputils-ping", "procps", "netbase", "clang", "git", "mount", "util-linux", "kmod",
     # tunnels and services for labs, and other tools to compare with
-    "bpftool", "bpftrace", "charon-systemd", "curl", "ethtool", "iptables", "openvpn", "shadowsocks-libev", "strongswan",
-    "strongswan-swanctl", "tcpdump", "wireguard-tools",
+    "bpftool", "bpftrace", "charon-systemd", "curl", "ethtool", "iptables", "openvpn", "shadowsocks-libev",
+    "strongswan", "strongswan-swanctl", "tcpdump", "wireguard-tools",
 )  # fmt: skip
 _UNREAD = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 CHECKOUT = "/src"
 VENV = f"{CHECKOUT}/.venv"
 SITE_PACKAGES = f"{VENV}/lib/python{PYTHON}/site-packages"
-_PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64", "manylinux_2_17_x86_64")
+_WHEELS = (
+    "--only-binary=:all:",
+    "--implementation=cp",
+    f"--python-version={PYTHON}",
+    "--abi=none",
+    "--abi=abi3",
+    f"--abi=cp{PYTHON.replace('.', '')}",
+    *(f"--platform={name}_x86_64" for name in ("manylinux_2_28", "manylinux2014", "manylinux_2_17")),
+)
+_FORMAT = 1
+"""To be raised when `build` changes in a way that is not seen in its commands."""
 
 
 def requirements(pyproject: str) -> list[str]:
@@ -38,9 +48,10 @@ def requirements(pyproject: str) -> list[str]:
 
 
 def fingerprint(needed: list[str]) -> str:
-    """Names what an image is made from; another name, another image."""
-    made_by = Path(__file__).read_text()
-    return hashlib.sha256(json.dumps([made_by, sorted(needed)]).encode()).hexdigest()[:16]
+    """Names what an image is made from and how: another name, another image."""
+    command = [str(word) for word in _bootstrap(Path("tree"), Path("site"))]
+    made = json.dumps([_FORMAT, _WHEELS, command, SQUASH, sorted(needed)])
+    return hashlib.sha256(made.encode()).hexdigest()[:16]
 
 
 def build(steps: Steps, needed: list[str], work: Path, image: Path) -> None:
@@ -49,25 +60,17 @@ def build(steps: Steps, needed: list[str], work: Path, image: Path) -> None:
     site = work / "site"
     _install_python_packages(steps, needed, work / "pip", site)
     tree = work / "tree"
-    steps.run(f"installing {SUITE} with its packages, for the guests", *_bootstrap(tree, site))
+    what = f"installing {SUITE} with its packages, for the guests"
+    steps.run(what, *_bootstrap(tree, site), *sources(SUITE, mirror()))
     steps.run("packing the userland", "mksquashfs", tree, image, *SQUASH)
     shutil.rmtree(work)
 
 
 def _install_python_packages(steps: Steps, needed: list[str], venv: Path, site: Path) -> None:
     steps.quietly("making a venv for its pip", "python3", "-m", "venv", venv)
-    choice = [
-        "--only-binary=:all:",
-        "--implementation=cp",
-        f"--python-version={PYTHON}",
-        "--abi=none",
-        "--abi=abi3",
-    ]
-    choice.append(f"--abi=cp{PYTHON.replace('.', '')}")
-    choice += [f"--platform={platform}" for platform in _PLATFORMS]
     steps.run(
         "fetching the Python packages", venv / "bin/python", "-m", "pip", "install", "--no-input", "--no-compile",
-        "--disable-pip-version-check", "--root-user-action=ignore", *choice, "--target", site, *needed,
+        "--disable-pip-version-check", "--root-user-action=ignore", *_WHEELS, "--target", site, *needed,
     )  # fmt: skip
     for script in (site / "bin").iterdir():
         first, newline, rest = script.read_bytes().partition(b"\n")
@@ -76,7 +79,7 @@ def _install_python_packages(steps: Steps, needed: list[str], venv: Path, site: 
 
 
 def _bootstrap(tree: Path, site: Path) -> list[str | Path]:
-    """The command that makes the tree, with a venv in it like the one of scripts/setup."""
+    """The command that makes the tree, but for where from; with a venv in it like the one of scripts/setup."""
     into = f'"$1"{SITE_PACKAGES}'
     hooks = [
         f'chroot "$1" python3 -m venv --system-site-packages --without-pip {VENV}',
@@ -100,5 +103,4 @@ def _bootstrap(tree: Path, site: Path) -> list[str | Path]:
         *(f"--customize-hook={hook}" for hook in hooks),
         SUITE,
         tree,
-        *sources(SUITE, mirror()),
     ]
