@@ -36,7 +36,7 @@ def test_traits_of_the_way_are_read():
     assert [name for name, caller in traits.items() if caller.connects] == ["connect"]
     assert [name for name, caller in traits.items() if caller.probes] == ["icmp"]
     of_packet = {name for name, caller in traits.items() if caller.of_packet}
-    assert of_packet == {"input", "list", "list-check", "check", "send", "connect", "icmp", "nft"}
+    assert of_packet == {"input", "list", "list-check", "check", "send", "connect", "icmp", "tunnel", "nft"}
 
 
 @pytest.mark.parametrize(
