@@ -41,7 +41,7 @@ enum record_hint {
 enum call_kind {
 	CALL_NONE = 0,   /* not known */
 	CALL_INPUT = 1,  /* ip_route_input_noref(), for the packet `routed` */
-	CALL_OUTPUT = 2, /* ip_route_output_key_hash() */
+	CALL_OUTPUT = 2, /* ip_route_output_key_hash_rcu() */
 	CALL_CHECK = 3,  /* fib_validate_source(), for the packet `routed` */
 	CALL_OTHER = 4,  /* ip_route_input_noref() for something that is not the packet it was given */
 };

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _TCP_USES_IN = ("tcp_rcv_state_process", "tcp_rcv_established", "tcp_v4_rcv")
 """Where TCP frees a segment that it has worked on, with no reason: the last for sockets in TIME_WAIT and requests."""
 
+_EMPTIES_A_QUEUE = ("sk_stream_kill_queues", "skb_queue_purge", "__skb_queue_purge", "inet_sock_destruct")
+"""Where a closed socket's queue is emptied, on kernels whose reasons do not say so (before 6.12)."""
+
 
 @dataclass(slots=True)
 class Symbols:
@@ -84,7 +87,7 @@ class Processing:
         self.context = Context(
             callers=self.callers.by_stack,
             purges=_numbers(self.reasons, PURGE_REASONS),
-            vague=_numbers(self.reasons, VAGUE_REASONS),
+            vague=_numbers(self.reasons, VAGUE_REASONS) if self.reasons else frozenset({0}),
         )
         self.builder = RowBuilder(
             World(
@@ -166,6 +169,8 @@ class Processing:
                 symbol = self.symbols.address(address)
                 if symbol.startswith("inet_rtm_getroute"):
                     self.context.no_packets.add(address)
+                elif symbol.startswith(_EMPTIES_A_QUEUE):
+                    self.context.emptied.add(address)
                 elif symbol.startswith(_TCP_USES_IN):
                     self.context.used.add(address)
 

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 
 from tracer.console import Progress, Stop, Tidy, say
 from tracer.errors import BadRequest, Exit, NotSupported, TracerError
-from tracer.kernel.backend import AUTO
-from tracer.kernel.probes import Backend
 from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, open_output, output_format
 
 if TYPE_CHECKING:
@@ -83,10 +81,10 @@ def _check(options: TraceOptions) -> None:
         raise BadRequest(
             f"command not found: {options.command[0]}\n  give a program on the PATH, or its path, after --"
         )
-    if options.stacks == "none" and options.backend in {AUTO, Backend.TRACEPOINT.value}:
+    if options.stacks == "none":
         raise NotSupported(
-            "--stacks none: without the caller's stack an input is taken for a source check\n"
-            "  on tracepoints nothing else tells them apart\n  try: --stacks first"
+            "--stacks none: only the caller's stack tells a packet's decision from a query or a trial (ICMP errors)\n"
+            "  and paths would be wrong without\n  try: --stacks first"
         )
 
 

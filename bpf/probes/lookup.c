@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* One search of one IPv4 table: fib_table_lookup(), net/ipv4/fib_trie.c. Fires once per search. */
 
-#define STACK_FRAMES 16
+#define STACK_FRAMES 24
 #define EEXIST 17
 #define KSTACK_MASK 0x3fff /* kernel stacks are aligned to 16 KiB: the rest is the depth of the call */
 

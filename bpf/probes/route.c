@@ -46,7 +46,8 @@ ENTRY(ip_route_input_noref)
 	return 0;
 }
 
-ENTRY(ip_route_output_key_hash)
+/* Not ip_route_output_key_hash(): the compiler has put that into ip_route_output_flow(). */
+ENTRY(ip_route_output_key_hash_rcu)
 {
 	const struct net *net = (void *)ARGUMENT(ctx, 1);
 	u64 flow = ARGUMENT(ctx, 2);
@@ -229,9 +230,9 @@ RETURN(ip_route_input_noref)
 	return leave_call(CALL_INPUT, (s32)RESULT(ctx, 5), 0);
 }
 
-RETURN(ip_route_output_key_hash)
+RETURN(ip_route_output_key_hash_rcu)
 {
-	u64 route = RESULT(ctx, 3);
+	u64 route = RESULT(ctx, 4);
 
 	if (route >= ERROR_POINTER)
 		return leave_call(CALL_OUTPUT, (s32)route, 0);

@@ -15,8 +15,7 @@ ALIASES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "newest": "s
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _META = "linux-image-amd64"
-# sid has none; that of bullseye lists packages which its pool no longer has.
-_WITH_SECURITY = {"bookworm", "trixie"}
+_WITH_SECURITY = {"bullseye", "bookworm", "trixie"}
 _LISTS_ARE_OLD_S = 24 * 3600
 _URI = re.compile(r"^(?:URIs:\s*|deb\s+(?:\[[^]]*\]\s*)?)(\S+/debian)/?(?:\s|$)", re.MULTILINE)
 
@@ -34,7 +33,7 @@ def mirror() -> str:
         ):
             return found
     raise Failed(
-        "this machine's apt knows no Debian archive\n  try: FIBTRACE_DEBIAN_MIRROR=http://HOST/debian scripts/vm …"
+        "this machine's apt knows no Debian archive\n  try: sudo FIBTRACE_DEBIAN_MIRROR=http://HOST/debian …"
     )
 
 

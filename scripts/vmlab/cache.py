@@ -75,14 +75,7 @@ class Cache:
         remove(new)  # of a run that was killed
         try:
             yield new
-            if path.is_dir():  # a directory is not replaced by a rename
-                old = path.with_name(f".{path.name}.old")
-                remove(old)
-                path.rename(old)
-                new.rename(path)
-                remove(old)
-            else:
-                new.rename(path)
+            new.rename(path)
         finally:
             remove(new)
 

@@ -55,7 +55,7 @@ def pack(steps: Steps, top: Path, command: list[str], work: Path) -> Path:
 def script(command: list[str]) -> str:
     """The command as a program: a single word is for the shell, several are a program and its arguments."""
     line = command[0] if len(command) == 1 else f"exec {shlex.join(command)}"
-    return f"#!/bin/sh\n{line}\n"
+    return f"#!/bin/bash\n{line}\n"
 
 
 def _install(layer: Path, pyproject: str) -> None:

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import tarfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from vmlab.steps import Failed, Steps
@@ -57,7 +58,12 @@ class Kernel:
     """A kernel in the cache."""
 
     release: str
-    place: Path
+    top: Path
+
+    @property
+    def place(self) -> Path:
+        """Its directory. Checkouts that make it in different ways share the cache."""
+        return self.top / f"{self.release}~{inputs()}"
 
     @property
     def image(self) -> Path:
@@ -74,15 +80,11 @@ class Kernel:
         """The modules that the first file system needs, with modules.dep."""
         return self.place / "early"
 
-    def is_current(self) -> bool:
-        """Whether it was made, and by what is written here."""
-        stamp = self.place / "inputs"
-        return stamp.exists() and stamp.read_text() == inputs()
 
-
+@cache
 def inputs() -> str:
     """Names what a kernel's files are made by: this very file."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
 
 
 def build(steps: Steps, release: str, packages: list[Path], into: Path) -> None:
@@ -102,17 +104,18 @@ def build(steps: Steps, release: str, packages: list[Path], into: Path) -> None:
         raise Failed(f"the packages of {release} contain no kernel image")
     (into / "vmlinux").write_bytes(uncompressed(image.read_bytes()))
     image.unlink()
+    if (modules / "config").exists():  # where newer packages have it; a running Debian has it in /boot as well
+        (unpacked / "boot").mkdir(exist_ok=True)
+        shutil.copy2(modules / "config", unpacked / "boot" / f"config-{release}")
     _keep_early(modules, into / "early")
-    shutil.rmtree(unpacked / "boot", ignore_errors=True)
     steps.quietly("packing the modules", "mksquashfs", unpacked, into / "modules.squashfs", *SQUASH)
     shutil.rmtree(unpacked)
-    (into / "inputs").write_text(inputs())
 
 
 def placed(member: str, release: str) -> PurePosixPath | None:
     """Where a file of a package goes; None for what is not kept. Old packages have modules in /lib, new in /usr/lib."""
     path = PurePosixPath(member.removeprefix("./"))
-    if path == PurePosixPath("boot", f"vmlinuz-{release}"):
+    if path in {PurePosixPath("boot", f"{name}-{release}") for name in ("vmlinuz", "config")}:
         return path
     for base in (PurePosixPath("lib/modules", release), PurePosixPath("usr/lib/modules", release)):
         if path.is_relative_to(base):
@@ -123,7 +126,7 @@ def placed(member: str, release: str) -> PurePosixPath | None:
 
 def _is_kept(inner: str) -> bool:
     if not inner.startswith("kernel/"):
-        return inner == "vmlinuz" or inner.startswith("modules.")
+        return inner in {"vmlinuz", "config"} or inner.startswith("modules.")
     name = inner.removeprefix("kernel/")
     return name.startswith(KEPT) and not name.startswith(LEFT_OUT)
 

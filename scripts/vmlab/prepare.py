@@ -8,7 +8,7 @@ from pathlib import Path
 from vmlab import userland as guests
 from vmlab.archive import ALIASES, Suite, suites_for
 from vmlab.cache import Cache, remove
-from vmlab.kernel import Kernel, build
+from vmlab.kernel import Kernel, build, inputs
 from vmlab.steps import Failed, Steps, say
 
 _KEPT_USERLANDS = 3
@@ -22,8 +22,8 @@ def kernel(cache: Cache, steps: Steps, name: str, *, fresh: bool = False) -> Ker
         if not fresh and (known := _cached(cache, name)):
             return known
         release, suite = _find(cache, steps, name)
-        found = Kernel(release, cache.kernels / release)
-        if not found.is_current():
+        found = Kernel(release, cache.kernels)
+        if not found.place.exists():
             _build(cache, steps, found, suite)
         if name in ALIASES:
             cache.remember(name, release)
@@ -32,8 +32,8 @@ def kernel(cache: Cache, steps: Steps, name: str, *, fresh: bool = False) -> Ker
 
 def _cached(cache: Cache, name: str) -> Kernel | None:
     release = (cache.remembered(name) or "") if name in ALIASES else name
-    found = Kernel(release, cache.kernels / release)
-    return found if release and found.is_current() else None
+    found = Kernel(release, cache.kernels)
+    return found if release and found.place.exists() else None
 
 
 def _find(cache: Cache, steps: Steps, name: str) -> tuple[str, Suite]:
@@ -100,8 +100,9 @@ def show(cache: Cache) -> int:
         state = f"{release}" if release else "not in the cache"
         sys.stdout.write(f"{name:8} newest of {suite:9} {state}\n")
     for place in sorted(cache.kernels.glob("[!.]*")):
-        current = Kernel(place.name, place).is_current()
-        sys.stdout.write(f"{place.name:40} {_megabytes(place)}{'' if current else '  made anew when used'}\n")
+        release, _, made_by = place.name.partition("~")
+        note = "" if made_by == inputs() else "  (of another checkout)"
+        sys.stdout.write(f"{release:40} {_megabytes(place)}{note}\n")
     for image in sorted(cache.top.glob("userland-*")):
         sys.stdout.write(f"{image.name:40} {_megabytes(image)}\n")
     sys.stdout.write(f"in {cache.top}\n")

@@ -58,6 +58,15 @@ _OUTPUT_WAY = frozenset({"ip_route_output_key_hash_rcu", "ip_route_output_key_ha
 _QUERY = "inet_rtm_getroute"
 _NOT_OF_THE_PACKET = frozenset({"arp_process", "icmp_route_lookup", "ip_expire"})
 _INTERRUPTED = ("handle_softirqs", "__do_softirq", "do_softirq", "asm_", "net_rx_action")
+_TRACING = (
+    "bpf_prog_",
+    "bpf_trampoline_",
+    "ftrace_",
+    "kretprobe_trampoline",
+    "arch_rethook_",
+    "return_to_handler",
+)
+"""Frames of fentry and kretprobe, ours or those of others; after a trampoline the traced function comes once more."""
 _CONNECTS = frozenset(
     {
         "tcp_v4_connect",
@@ -73,7 +82,8 @@ _PACKET_HELPERS = frozenset({"nft_fib4_eval", "rpfilter_lookup_reverse"})
 
 def classify(stack: tuple[str, ...]) -> Caller:
     """The caller of a lookup from its stack, innermost first. An empty stack says nothing."""
-    frames = [frame.split(".")[0] for frame in _own_part(stack)]
+    frames = [frame.split(".")[0] for frame in _own_part(stack) if not frame.startswith(_TRACING)]
+    frames = [frame for index, frame in enumerate(frames) if frame != frames[index - 1] or not index]
     while frames and (
         frames[0] in _PLUMBING or frames[0].startswith(("bpf_", "__bpf", "trace_", "__traceiter"))
     ):

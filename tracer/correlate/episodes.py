@@ -15,8 +15,11 @@ from tracer.correlate.observed import HINT_SUPPRESSED
 if TYPE_CHECKING:
     from tracer.correlate.kinds import Kinds
 
-_PAUSE_NS = 1_000_000
-"""Rows of one context further apart than this are not of one episode, in nanoseconds."""
+_PAUSE_NS = 50_000_000
+"""Rows of one context further apart than this are not of one episode, in nanoseconds.
+
+Taking the first stack of a call site takes milliseconds where the machine is emulated.
+"""
 
 
 def unsettled(batch: Rows, group: Array, kinds: Kinds, fresh_ns: int, suppressing: Array) -> Array:

@@ -101,6 +101,7 @@ class _Scene:
         self.hop = np.cumsum(self.hop_start) - 1
         taken_before = last_where(self.taken, self.hop) >= 0
         purge = np.isin(records["error"], np.array(sorted(context.purges), np.int64))
+        purge |= np.isin(records["location"], np.array(sorted(context.emptied), np.uint64))
         used = (kind == kinds.DROP) & np.isin(records["location"], np.array(sorted(context.used), np.uint64))
         used &= np.isin(records["error"], np.array(sorted(context.vague), np.int64))
         self.consume |= used

@@ -77,7 +77,8 @@ class Context:
     """What correlation is told from outside.
 
     Callers by stack id, tables whose hits may be suppressed, reasons of drops that only empty a socket's queue, code
-    addresses that free what never was a packet, and those where TCP frees without a reason what it has used;
+    addresses that free what never was a packet, those that empty a socket's queue, and those where TCP frees without
+    a reason what it has used;
     `inner` holds netns << 32 | ifindex of devices whose other end is watched too: what leaves by one comes in again;
     `layers` says which devices lie over others.
     """
@@ -86,6 +87,7 @@ class Context:
     suppressing: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
     purges: frozenset[int] = frozenset()
     no_packets: set[int] = field(default_factory=set)
+    emptied: set[int] = field(default_factory=set)
     used: set[int] = field(default_factory=set)
     vague: frozenset[int] = frozenset()
     inner: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
@@ -267,6 +269,7 @@ class Correlator:
             if (
                 not explained
                 or int(batch["error"][row]) in context.purges
+                or int(batch["location"][row]) in context.emptied
                 or int(batch["location"][row]) in context.no_packets
             ):
                 notes["packet"][notes["packet"] == notes["packet"][row]] = 0

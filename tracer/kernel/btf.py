@@ -7,6 +7,7 @@ argument exists is asked here too, never guessed from a version.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 from functools import cached_property
 
@@ -15,6 +16,7 @@ from tracer.errors import NotSupported
 _KINDS = {"struct": 4, "union": 5, "enum": 6, "typedef": 8}
 _PRINTER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 _LINE_BYTES = 65536
+_PADDING = re.compile(r"^(\t+)long: 64;$", re.MULTILINE)
 
 
 class KernelTypes:
@@ -60,7 +62,7 @@ class KernelTypes:
             if number > 0 and self._lib.btf_dump__dump_type(dumper, number) != 0:
                 raise NotSupported(f"this kernel's BTF cannot be written as C at {spelled}")
         self._lib.btf_dump__free(dumper)
-        return b"".join(chunks).decode()
+        return with_named_padding(b"".join(chunks).decode())
 
     def tracepoint_arguments(self, name: str) -> int | None:
         """How many arguments the raw tracepoint passes, None when this kernel has no such tracepoint."""
@@ -83,3 +85,14 @@ class KernelTypes:
     def drop_reasons(self) -> dict[int, str]:
         """`enum skb_drop_reason`: its numbers differ between kernels, so it is always asked here."""
         return self.enum("skb_drop_reason")
+
+
+def with_named_padding(text: str) -> str:
+    """Make members of the unnamed bitfields that the dumper writes as padding.
+
+    bcc has clang lay out structures for this machine, and LLVM compile them for BPF. A run of unnamed bitfields becomes
+    one wide integer, which the two align differently: everything behind it would be read from the wrong place, while
+    `offsetof` is right. On Linux 7.2 that was the number of a network namespace.
+    """
+    number = itertools.count()
+    return _PADDING.sub(lambda match: f"{match[1]}long fibtrace_padding_{next(number)};", text)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-STACK_FRAMES = 16
+STACK_FRAMES = 24
 _LARGEST_RING_MB = 1024
 _CALL_COUNTS = (
     "calls of probed functions whose return was not seen",

@@ -111,9 +111,9 @@ _FUNCTIONS: tuple[_Function, ...] = (
     _Function("fib_table_lookup", "route", (), "the matched prefix"),
     _Function("fib4_rule_action", "route", ("LOOKUP",), "the rule, also one that ends the walk by itself"),
     _Function("fib4_rule_suppress", "route", ("SUPPRESSED",), "hits that a rule throws away", returns=True),
-    _Function("ip_route_output_key_hash", "route", (), "output decisions, and their namespace"),
+    _Function("ip_route_output_key_hash_rcu", "route", (), "output decisions, and their namespace"),
     _Function(
-        "ip_route_output_key_hash", "route", ("RESULT",), "the nexthop chosen for output", returns=True
+        "ip_route_output_key_hash_rcu", "route", ("RESULT",), "the nexthop chosen for output", returns=True
     ),
     _Function("fib_validate_source", "route", (), "source checks, and their packet", many=True),
     _Function(

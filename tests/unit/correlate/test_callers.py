@@ -36,7 +36,7 @@ def test_traits_of_the_way_are_read():
     assert [name for name, caller in traits.items() if caller.connects] == ["connect"]
     assert [name for name, caller in traits.items() if caller.probes] == ["icmp"]
     of_packet = {name for name, caller in traits.items() if caller.of_packet}
-    assert of_packet == {"input", "list", "list-check", "check", "send", "connect", "icmp", "tunnel", "nft"}
+    assert of_packet == {"input", "list", "list-check", "check", "send", "connect", "icmp", "nft", "tunnel"}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,19 @@ def test_what_was_interrupted_says_nothing():
     interrupted = ("handle_softirqs", "irq_exit_rcu", "inet_rtm_getroute", "rtnetlink_rcv_msg")
     assert classify((*STACKS["input"], *interrupted)).purpose is Purpose.INPUT
     assert classify((*STACKS["input"], *interrupted[2:])).purpose is Purpose.QUERY
+
+
+def test_other_tracers_on_the_way_say_nothing():
+    """fentry puts a trampoline and the function once more into the stack, kretprobe its own return address."""
+    plain = (
+        "fib_table_lookup",
+        "ip_route_output_key_hash_rcu",
+        "ip_route_output_key_hash",
+        "icmp_route_lookup",
+    )
+    traced = (*plain[:3], "bpf_trampoline_6442503763", plain[2], "kretprobe_trampoline", plain[3])
+    assert classify(traced) == classify(plain)
+    assert classify(traced).probes
 
 
 def test_compiler_suffixes_are_no_part_of_a_name():
