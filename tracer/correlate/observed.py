@@ -64,8 +64,12 @@ def _fold_calls(records: Array, rows: Array, kinds: Kinds) -> None:
     chosen = (records["error"][lookup] == 0) & (records["error"][result] == 0)
     chosen &= (records["route_type"][result] == RTN_UNICAST) & (records["ifindex"][result] != 0)
     lookup, result = lookup[chosen], result[chosen]
-    for name in ("ifindex", "gateway", "gateway_family"):
-        records[name][lookup] = records[name][result]
+    # An rtable that could not be cached has the destination for a gateway where there is none (rt_set_nexthop).
+    own = (records["gateway"][result] == records["daddr"][lookup]).all(axis=1)
+    on_link = own & (records["gateway_family"][lookup] == 0)
+    records["ifindex"][lookup] = records["ifindex"][result]
+    for name in ("gateway", "gateway_family"):
+        records[name][lookup[~on_link]] = records[name][result[~on_link]]
     records["hints"][lookup] |= HINT_CHOSEN
 
 

@@ -70,6 +70,21 @@ def test_the_nexthop_of_the_result_is_the_one_shown():
     assert (records["hints"][:2] & HINT_CHOSEN > 0).tolist() == [False, True]
 
 
+def test_the_destination_is_no_gateway_of_a_route_that_has_none():
+    """The kernel writes it into a result that it could not cache; the device counts all the same."""
+    scene = Scene()
+    task = scene.task(1)
+    task.decide(PACKET.key(), "send", hit(254, C0), call=9, call_kind=CALL_OUTPUT)
+    scene.add("RESULT", {**task.base, "call": 9, "route_type": 1, "ifindex": 77, "gateway": PACKET.dst,
+                         "gateway_family": 2, "outcome": 1})  # fmt: skip
+    record = folded(scene)[0]
+    assert (int(record["ifindex"]), int(record["gateway_family"]), bytes(record["gateway"])) == (
+        77,
+        0,
+        bytes(16),
+    )
+
+
 def test_a_failed_check_is_told_to_its_lookup_alone():
     """Nothing is chosen by a check that failed, and the decision before it did not fail."""
     scene = Scene()
