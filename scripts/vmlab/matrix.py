@@ -44,7 +44,7 @@ class Result:
         return found if found or not self.code else Counter(failed=1)
 
 
-def test_kernel(kernel: str) -> Result:
+def run_kernel(kernel: str) -> Result:
     """Run tests/vm on one kernel."""
     result, started = Result(kernel), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fibtrace-matrix-") as name:
@@ -104,7 +104,7 @@ def _read(path: Path) -> str:
 def main(kernels: list[str]) -> int:
     """Two kernels at a time; the output of those that fail, the table, the sum."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        results = list(pool.map(test_kernel, kernels))
+        results = list(pool.map(run_kernel, kernels))
     for result in results:
         if result.code or result.total["failed"]:
             sys.stdout.write(f"== {result.release}\n{result.output[-20000:]}\n")
