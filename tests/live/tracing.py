@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import tracer
+
+LIMIT_S = float(os.environ.get("FIBTRACE_TEST_LIMIT_S", "60"))
+"""Seconds after which a trace hangs; more where the machine is emulated."""
 
 REPO = Path(__file__).parents[2]
 Row = dict[str, Any]
@@ -224,5 +228,5 @@ def capture(
 
 def fibtrace(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command line tool."""
-    options = {"capture_output": True, "text": True, "timeout": 60, "cwd": REPO} | options
+    options = {"capture_output": True, "text": True, "timeout": LIMIT_S, "cwd": REPO} | options
     return subprocess.run([sys.executable, "-m", "tracer.cli.main", *words], check=False, **options)
