@@ -64,6 +64,12 @@ class Explained:
     chosen: bool = False
     devices: frozenset[str] = field(default_factory=frozenset)
 
+    @property
+    def ending_rule(self) -> Row | None:
+        """The row of a rule that ended the walk by itself, seen or inferred; None where a table did."""
+        last = self.lookups[-1]
+        return self.extra or (last if last.get("table_id", 0) is None else None)
+
 
 def address(family: int, raw: bytes) -> str:
     """An address of the wire as text; empty for no family."""
