@@ -101,10 +101,18 @@ def _read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def _told(kernel: str) -> Result:
+    """Run one kernel, and say at once what came out: the others take their time."""
+    result = run_kernel(kernel)
+    total = ", ".join(f"{result.total[state]} {state}" for state in ("passed", "failed", "skipped"))
+    sys.stderr.write(f"{result.release}: {total}, in {result.seconds / 60:.1f} minutes\n")
+    return result
+
+
 def main(kernels: list[str]) -> int:
     """Two kernels at a time; the output of those that fail, the table, the sum."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        results = list(pool.map(run_kernel, kernels))
+        results = list(pool.map(_told, kernels))
     for result in results:
         if result.code or result.total["failed"]:
             sys.stdout.write(f"== {result.release}\n{result.output[-20000:]}\n")
