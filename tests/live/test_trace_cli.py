@@ -232,9 +232,8 @@ def children_of(pid):
 def test_a_reader_that_leaves_early_is_no_error(net):
     """`fibtrace trace | head -1`: exit 0, no message, and the trace does not go on for nobody."""
     command = " ".join([*TOOL, "trace", "--format", "line", "--dst", SERVER, "--", *ping(net, 300)])
-    script = f"{{ {command} >&3; echo $? >&4; }} 3>&1 | grep -m1 '^#' "
     read_end, write_end = os.pipe()
-    os.dup2(write_end, 4) if write_end != 4 else None
+    script = f"{{ {command} >&3; echo $? >&{write_end}; }} 3>&1 | grep -m1 '^#' "
     try:
         done = subprocess.run(
             ["bash", "-c", script],
@@ -242,13 +241,11 @@ def test_a_reader_that_leaves_early_is_no_error(net):
             capture_output=True,
             text=True,
             check=False,
-            pass_fds=(4,),
+            pass_fds=(write_end,),
             timeout=60,
         )
     finally:
-        os.close(4)
-        if write_end != 4:
-            os.close(write_end)
+        os.close(write_end)
     with os.fdopen(read_end) as codes:
         assert codes.read().strip() == "0"
     assert done.stdout.startswith("#")

@@ -16,8 +16,8 @@ from tracer.correlate.columns import Array, codes_of, last_where, order_by, take
 if TYPE_CHECKING:
     from tracer.correlate.kinds import Kinds
 
-HINT_SUPPRESSED, HINT_CHOSEN = 64, 128
-CALL_OUTPUT = 2
+HINT_RULE, HINT_PREFIX, HINT_SUPPRESSED, HINT_CHOSEN = 16, 32, 64, 128
+CALL_INPUT, CALL_OUTPUT, CALL_CHECK = 1, 2, 3
 OUTCOME_FAILED = 2
 STAGE_DELIVER = 2
 RTN_UNICAST = 1

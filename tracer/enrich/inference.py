@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tracer.correlate.callers import PURPOSE_NAMES, Purpose
-from tracer.enrich.observed import (
+from tracer.correlate.observed import (
+    CALL_CHECK,
+    CALL_INPUT,
     HINT_CHOSEN,
     HINT_PREFIX,
     HINT_RULE,
     HINT_SUPPRESSED,
-    is_rule_only,
-    prefix_of,
-    step_of,
 )
+from tracer.enrich.observed import is_rule_only, prefix_of, step_of
 from tracer.enrich.routes import Observed, Selectors, match, nexthops_of
 from tracer.enrich.rules import Assignment, FlowKey, Step, assign, rule_text
 from tracer.enrich.vrf import in_vrf
@@ -45,7 +45,6 @@ _RESULTS = {
 _SCOPES = {0: "universe", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _RULE_ERRORS = {"blackhole": -errno.EINVAL, "unreachable": -errno.ENETUNREACH, "prohibit": -errno.EACCES}
 _RULE_RESULTS = {error: action for action, error in _RULE_ERRORS.items()}
-CALL_INPUT, CALL_CHECK = 1, 3
 
 
 @dataclass(slots=True)
@@ -63,6 +62,12 @@ class Explained:
     merged: bool = False
     chosen: bool = False
     devices: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def ending_rule(self) -> Row | None:
+        """The row of a rule that ended the walk by itself, seen or inferred; None where a table did."""
+        last = self.lookups[-1]
+        return self.extra or (last if last.get("table_id", 0) is None else None)
 
 
 def address(family: int, raw: bytes) -> str:

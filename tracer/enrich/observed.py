@@ -6,12 +6,12 @@ import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
 
+from tracer.correlate.observed import HINT_PREFIX, HINT_RULE, HINT_SUPPRESSED
 from tracer.enrich.rules import Step
 
 if TYPE_CHECKING:
     from tracer.model.network import NetworkState, Rule
 
-HINT_RULE, HINT_PREFIX, HINT_SUPPRESSED, HINT_CHOSEN = 16, 32, 64, 128
 _RULE_ERRORS = {"blackhole", "unreachable", "prohibit"}
 
 

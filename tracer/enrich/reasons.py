@@ -9,7 +9,7 @@ from tracer.correlate.flows import BEFORE_THE_TRACE
 from tracer.correlate.verdicts import Via
 
 if TYPE_CHECKING:
-    from tracer.enrich.inference import Explained
+    from tracer.enrich.inference import Explained, Row
 
 RP_FILTER = {0: "off", 1: "strict", 2: "loose"}
 PURGE_REASONS = frozenset({"SKB_DROP_REASON_QUEUE_PURGE", "SKB_DROP_REASON_SOCKET_DESTROYED"})
@@ -87,7 +87,7 @@ def _failed_check(cause: Explained | None, facts: dict[str, str]) -> str:
     tail = f", rp_filter is {mode} on {device}" if mode else ""
     if cause is None:
         return f"source check failed: the packet came in on {device}{tail}"
-    won = cause.extra or cause.lookups[-1]
+    won = cause.ending_rule or cause.lookups[-1]
     if cause.decision["result"] in {"no route", "unreachable", "prohibit", "blackhole"}:
         why = (
             "there is no route back to it"
@@ -108,12 +108,17 @@ def _source(row: dict[str, object]) -> str:
     return ", ".join(parts)
 
 
+def _rule(row: Row) -> str:
+    """A rule with its text, where the configuration has it."""
+    return f"rule {row['rule']} ({row['rule_text']})" if row.get("rule_text") else f"rule {row['rule']}"
+
+
 def _failed_input(cause: Explained | None, short: str, facts: dict[str, str]) -> str:
     if cause is None:
         return f"no route to {facts.get('dst', '?')}"
     result = cause.decision["result"]
-    if cause.extra:
-        return f"rule {cause.extra['rule']} ({cause.extra['rule_text']}) says {result}"
+    if cause.ending_rule:
+        return f"{_rule(cause.ending_rule)} says {result}"
     if result in {"unreachable", "prohibit", "blackhole"}:
         won = cause.lookups[-1]
         prefix = f" {won['prefix']}" if won.get("prefix") else ""
@@ -128,8 +133,8 @@ def _failed_input(cause: Explained | None, short: str, facts: dict[str, str]) ->
 def send_failed_words(cause: Explained, dst: str) -> str:
     """Why a local send made no packet at all."""
     result = cause.decision["result"]
-    if cause.extra:
-        why = f"rule {cause.extra['rule']} ({cause.extra['rule_text']}) says {result}"
+    if cause.ending_rule:
+        why = f"{_rule(cause.ending_rule)} says {result}"
     elif result == "no route":
         why = f"no route to {dst}"
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.unit.correlate.records import C0, KINDS, LAYOUT, R0, R1, Packet, Scene, hit, miss
+from tracer.correlate import observed
 from tracer.correlate.callers import Purpose
 from tracer.correlate.decisions import decide
 from tracer.correlate.observed import (
@@ -37,10 +38,10 @@ def decisions(scene):
 
 def test_the_numbers_are_those_of_the_wire():
     """Constants of the correlation are the enum members of wire.h."""
-    hints = ENUMS["record_hint"]
-    assert hints["HINT_SUPPRESSED"] == HINT_SUPPRESSED
-    assert hints["HINT_CHOSEN"] == HINT_CHOSEN
-    assert ENUMS["call_kind"]["CALL_OUTPUT"] == CALL_OUTPUT
+    for name in ("RULE", "PREFIX", "SUPPRESSED", "CHOSEN"):
+        assert getattr(observed, f"HINT_{name}") == ENUMS["record_hint"][f"HINT_{name}"]
+    for name in ("INPUT", "OUTPUT", "CHECK"):
+        assert getattr(observed, f"CALL_{name}") == ENUMS["call_kind"][f"CALL_{name}"]
     assert ENUMS["outcome"]["OUTCOME_FAILED"] == OUTCOME_FAILED
     assert ENUMS["stage"]["STAGE_DELIVER"] == STAGE_DELIVER
 

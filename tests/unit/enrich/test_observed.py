@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 
-from tests.unit.correlate.records import KINDS, LAYOUT, LOCAL, R0, R1, Packet, R, Scene, fails, hit, miss
+from tests.unit.correlate.records import KINDS, LOCAL, R0, R1, Packet, R, Scene, fails, hit, miss
 from tests.unit.outputs.worlds import NAMES, state
 from tracer.correlate.callers import Purpose
-from tracer.enrich import inference, observed
+from tracer.correlate.observed import HINT_CHOSEN, HINT_PREFIX, HINT_RULE
 from tracer.enrich.inference import explain_decision
 
 PACKET = Packet()
-RULE, PREFIX = observed.HINT_RULE, observed.HINT_PREFIX
 
 
 def explain(*searches, states=None):
@@ -27,16 +26,8 @@ def explain(*searches, states=None):
 
 def seen(priority, table, length=None):
     """Fields of a record whose rule, and prefix, were read."""
-    found = {"rule": priority, "rule_table": table, "hints": RULE}
-    return found if length is None else {**found, "prefix_length": length, "hints": RULE | PREFIX}
-
-
-def test_the_numbers_are_those_of_the_wire():
-    """Constants here are the enum members of wire.h."""
-    for name in ("RULE", "PREFIX", "SUPPRESSED", "CHOSEN"):
-        assert getattr(observed, f"HINT_{name}") == LAYOUT.enums["record_hint"][f"HINT_{name}"]
-    assert LAYOUT.enums["call_kind"]["CALL_INPUT"] == inference.CALL_INPUT
-    assert LAYOUT.enums["call_kind"]["CALL_CHECK"] == inference.CALL_CHECK
+    found = {"rule": priority, "rule_table": table, "hints": HINT_RULE}
+    return found if length is None else {**found, "prefix_length": length, "hints": HINT_RULE | HINT_PREFIX}
 
 
 def test_what_was_seen_is_marked_observed():
@@ -63,7 +54,7 @@ def test_a_prefix_that_was_seen_goes_before_the_configuration():
 
 def test_a_rule_that_ends_the_walk_is_a_lookup_of_no_table():
     """Its result is the rule's action, here known by its error alone."""
-    ended = (fails(0, errno.EACCES), {"rule": 50, "hints": RULE})
+    ended = (fails(0, errno.EACCES), {"rule": 50, "hints": HINT_RULE})
     found = explain((miss(255), seen(0, 255)), ended)
     last = found.lookups[-1]
     assert (last["rule"], last["table"], last["result"], last["error"]) == (
@@ -78,6 +69,6 @@ def test_a_rule_that_ends_the_walk_is_a_lookup_of_no_table():
 
 def test_a_nexthop_that_was_seen_is_not_chosen_again():
     """Of a multipath route the device that was used is inferred only where nobody saw the choice."""
-    hinted = seen(100, 100, 0) | {"hints": RULE | PREFIX | observed.HINT_CHOSEN}
+    hinted = seen(100, 100, 0) | {"hints": HINT_RULE | HINT_PREFIX | HINT_CHOSEN}
     found = explain((miss(255), seen(0, 255)), (hit(100, R1, LOCAL), hinted))
     assert found.chosen
