@@ -20,8 +20,8 @@ _BOOT = (
     "random.trust_cpu=on",
     "tsc=reliable",  # emulated CPUs share the host's: the kernel would take hpet, whose every reading leaves the guest
 )
-# One thread for all emulated CPUs. With a thread for each, a guest died once: a CPU ran into the breakpoint that stands in a
-# jump label while another changes it (attaching to a tracepoint does that). And it was no faster on two cores.
+# One thread for all emulated CPUs. With a thread for each, a guest died once: a CPU ran into the breakpoint that stands
+# in a jump label while another CPU changes it, as attaching to a tracepoint does. And on two cores it was no faster.
 ACCELERATORS = {"kvm": ("kvm", "host"), "tcg": ("tcg,thread=single,tb-size=512", "max")}
 """How the guest's code is run, and the CPU it sees."""
 
