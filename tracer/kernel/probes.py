@@ -133,10 +133,10 @@ _FUNCTIONS: tuple[_Function, ...] = (
     _Function("ip_route_input_noref", "route", (), "input decisions, and their packet"),
     _Function("ip_route_input_noref", "route", ("RESULT",), "the nexthop chosen for input", returns=True),
     _Function("ip_local_deliver", "stage", ("STAGE",), "packets that were delivered to this host"),
-    _Function("ip_forward", "stage", ("STAGE",), "packets that were forwarded, also when dropped later"),
-    _Function("ip_output", "stage", ("STAGE",), "packets on their way out, before their device"),
-    _Function("xfrm_output", "stage", ("STAGE",), "packets before their encryption (IPsec)"),
-    _Function("xfrm_input", "stage", ("STAGE",), "packets before their decryption (IPsec)"),
+    _Function("ip_forward", "stage", ("STAGE",), "packets that were forwarded (raw captures only)"),
+    _Function("ip_output", "stage", ("STAGE",), "packets on their way out (raw captures only)"),
+    _Function("xfrm_output", "stage", ("STAGE",), "packets before IPsec encrypts them (raw captures only)"),
+    _Function("xfrm_input", "stage", ("STAGE",), "packets before IPsec decrypts them (raw captures only)"),
 )
 """Probes of functions. Inner calls come before those around them: nothing is attributed to a call seen half."""
 
