@@ -28,21 +28,23 @@ class _Known:
     addresses: dict[int, str]
 
 
-def convert(source: str | Path, target: str | Path | IO[Any], wanted: str | None = None) -> Converted:
+def convert(
+    source: str | Path, target: str | Path | IO[Any], wanted: str | None = None, *, why: bool = False
+) -> Converted:
     """Write a capture of any kind in another format. Raises BadRequest or BadCapture before the target is touched."""
     if Path(source).suffix != RAW_SUFFIX:
-        return convert_rows(source, target, wanted)
+        return convert_rows(source, target, wanted, why=why)
     output_format(target if isinstance(target, str | Path) else "-", wanted)
     known, damage = _read_names(source)
-    output = open_output(target, wanted)
+    output = open_output(target, wanted, why=why)
     try:
-        rows = replay(source, known, [output])
+        rows = replay(source, known, [output], why=why)
     finally:
         output.close()
     return Converted(rows, damage)
 
 
-def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
+def replay(source: str | Path, known: _Known, outputs: list[Output], *, why: bool = False) -> int:
     """Feed the records of a raw capture through the pipeline; returns how many rows were written."""
     with CaptureReader(source) as reader:
         written, layout, clock_offset_ns = _header(reader, source)
@@ -57,6 +59,7 @@ def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
             selection=Selection(),
             outputs=outputs,
             clock_offset_ns=clock_offset_ns,
+            why=why,
         )
         horizon_ns, sequences = 0, {}
         for frame in reader.frames():

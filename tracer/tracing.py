@@ -48,6 +48,7 @@ class TraceOptions:
     strict: bool = False
     backend: str = "auto"
     namespaces: frozenset[int] = frozenset()
+    why: bool = False
 
 
 @dataclass(slots=True)
@@ -150,6 +151,7 @@ class _Session:
             owner=Processes().owner,
             limit=options.count,
             filtered=options.filter.given,
+            why=options.why,
         )
         reader = Reader(ring, layout.record, loaded.sequences)
         stack.callback(reader.close)
@@ -290,7 +292,7 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
 def _open_outputs(options: TraceOptions, clear: Callable[[], None]) -> list[Output]:
     outputs = [open_output(path) for path in options.outputs if path.suffix != RAW_SUFFIX]
     if options.stdout_format is not None:
-        outputs.append(Tidy(open_output("-", options.stdout_format), clear))
+        outputs.append(Tidy(open_output("-", options.stdout_format, why=options.why), clear))
     return outputs
 
 

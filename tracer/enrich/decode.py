@@ -129,7 +129,14 @@ def route(message: Message) -> Route:
         src=_address(found.get(2)),
         src_len=fields["src_len"],
         nexthops=nexthops,
+        metrics=tuple(_metrics(found[8])) if 8 in found else (),  # noqa: PLR2004 - RTA_METRICS
     )
+
+
+def _metrics(data: bytes) -> Iterator[tuple[int, int | str]]:
+    """RTAX_* nested in RTA_METRICS; the congestion control (16) is a name, the rest are numbers."""
+    for key, value in walk(data):
+        yield key, text(value) if key == 16 else number(value)  # noqa: PLR2004 - RTAX_CC_ALGO
 
 
 def _single(family: int, flags: int, found: Attributes) -> tuple[Nexthop, ...]:

@@ -18,6 +18,9 @@ CLONE_NEWNET = 0x40000000
 _T = TypeVar("_T")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SETTINGS = tuple(DeviceSettings.__dataclass_fields__)
+_SYSCTLS = tuple(
+    f"net.{family}.fib_multipath_hash_{what}" for family in ("ipv4", "ipv6") for what in ("policy", "fields")
+)
 
 
 def run_in(namespace_fd: int, work: Callable[[], _T]) -> _T:
@@ -61,6 +64,16 @@ def read_settings() -> dict[str, DeviceSettings]:
     for device in Path(folder).iterdir():
         values = {name: _number(f"{device}/{name}") for name in _SETTINGS}
         found[device.name] = DeviceSettings(**values)
+    return found
+
+
+def read_sysctls() -> dict[str, int]:
+    """What of the current namespace as a whole decides about routes; what the kernel does not have is left out."""
+    found = {}
+    for name in _SYSCTLS:
+        lines = _lines(f"/proc/sys/{name.replace('.', '/')}")
+        if lines:
+            found[name] = int(lines[0])
     return found
 
 

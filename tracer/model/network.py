@@ -41,7 +41,8 @@ class NetworkState:
 
     `tables` has the IPv4 tables that exist and were small enough to read; `large` names those that exist and
     were not read. `tables6` and `large6` are the same for IPv6. `unsure_ns` is the last moment at which the
-    state before this one was still certain: between the two, either may have been in force.
+    state before this one was still certain: between the two, either may have been in force. `sysctls` are those
+    of the whole namespace, by their name in sysctl(8).
     """
 
     inode: int
@@ -59,6 +60,7 @@ class NetworkState:
     nexthops: Mapping[int, NexthopObject] = field(default_factory=_empty)
     settings: Mapping[str, DeviceSettings] = field(default_factory=_empty)
     table_names: Mapping[int, str] = field(default_factory=_empty)
+    sysctls: Mapping[str, int] = field(default_factory=_empty)
 
     def rules_of(self, family: int) -> tuple[Rule, ...]:
         """The rule list of one family, in the order the kernel walks it."""
@@ -93,6 +95,7 @@ class NetworkState:
             "links": plain(tuple(self.links.values())), "addresses": plain(self.addresses),
             "nexthops": plain(tuple(self.nexthops.values())),
             "settings": _pairs(self.settings), "table_names": _pairs(self.table_names),
+            "sysctls": _pairs(self.sysctls),
         }  # fmt: skip
 
     @classmethod
@@ -112,6 +115,7 @@ class NetworkState:
             addresses=tuple(Address.from_dict(item) for item in values.get("addresses", ())),
             nexthops={item.id: item for item in objects},
             settings=settings, table_names=dict(values.get("table_names", ())),
+            sysctls=dict(values.get("sysctls", ())),
         )  # fmt: skip
 
 

@@ -117,7 +117,10 @@ class Nexthop(Record):
 
 @dataclass(frozen=True, slots=True)
 class Route(Record):
-    """One route of one table; `type`, `scope` and `protocol` are the kernel's numbers."""
+    """One route of one table; `type`, `scope` and `protocol` are the kernel's numbers.
+
+    `metrics` are (RTAX_*, value): mtu, advmss and so on.
+    """
 
     family: int
     table: int
@@ -135,6 +138,7 @@ class Route(Record):
     src: int = 0
     src_len: int = 0
     nexthops: tuple[Nexthop, ...] = ()
+    metrics: tuple[tuple[int, int | str], ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -150,7 +154,8 @@ class Route(Record):
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         nexthops = tuple(Nexthop.from_dict(item) for item in values.get("nexthops", ()))
-        return cls(**{**values, "nexthops": nexthops})
+        metrics = _frozen(values.get("metrics", []))
+        return cls(**{**values, "nexthops": nexthops, "metrics": metrics})
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +214,4 @@ class DeviceSettings(Record):
     src_valid_mark: int = 0
     route_localnet: int = 0
     ignore_routes_with_linkdown: int = 0
+    log_martians: int = 0
