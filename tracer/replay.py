@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pyarrow as pa
 
 from tracer.enrich.filters import Selection
 from tracer.errors import BadCapture, TracerError
@@ -42,6 +43,34 @@ def convert(
     finally:
         output.close()
     return Converted(rows, damage)
+
+
+class _Rows:
+    """Keeps the rows instead of writing them."""
+
+    def __init__(self) -> None:
+        self.parts: list[pa.Table] = []
+
+    def write(self, rows: pa.Table) -> None:
+        """Keep a batch."""
+        self.parts.append(rows)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def rows_of(source: str | Path) -> pa.Table:
+    """The rows of a capture of any kind. Raises BadRequest or BadCapture."""
+    if Path(source).suffix != RAW_SUFFIX:
+        from tracer.outputs.read import read_rows
+
+        return read_rows(source).rows
+    known, _ = _read_names(source)
+    kept = _Rows()
+    replay(source, known, [kept])
+    if not kept.parts:
+        raise BadCapture(f"cannot use {source}: it has no packet")
+    return pa.concat_tables(kept.parts, promote_options="default")
 
 
 def replay(source: str | Path, known: _Known, outputs: list[Output], *, why: bool = False) -> int:

@@ -13,6 +13,7 @@ COMMANDS = (
     ["--help"],
     ["trace", "--help"],
     ["convert", "--help"],
+    ["explain", "--help"],
     ["doctor", "--help"],
     ["lab", "--help"],
     ["lab", "run", "--help"],

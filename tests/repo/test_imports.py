@@ -22,6 +22,8 @@ LAYERS = (
     "replay",
     "console",
     "tracing",
+    "explaining",
+    "comparing",
     "cli",
 )
 # What `import tracer` offers (reading a capture) stands on the layers up to outputs.

@@ -29,7 +29,7 @@ def check_lines(state: NetworkState, explained: Explained, check: Check) -> list
     """What the check was made with, and on a failure what failed it and what else would have let it pass."""
     lines = [Why("check", mode_text(state, check.device)), Why("check", _switch_text(state, check))]
     if check.failed:
-        lines.append(Why("check", _cause_text(explained, check)))
+        lines.append(Why("check", f"failed: {cause_text(explained, check)}"))
         lines += [Why("change", text) for text in changes(state, explained, check)]
     return lines
 
@@ -71,16 +71,17 @@ def _where(explained: Explained) -> str:
     return ", ".join(parts) or "a rule that is not known"
 
 
-def _cause_text(explained: Explained, check: Check) -> str:
+def cause_text(explained: Explained, check: Check) -> str:
+    """What the reverse lookup found that made the check fail."""
     result, source = explained.decision["result"], _source(explained)
     if result == "no route":
-        return f"failed: there is no route back to {source}"
+        return f"there is no route back to {source}"
     if result == "unicast":
         out = explained.lookups[-1].get("dev")
-        return f"failed: {source} is reached through {out} ({_where(explained)}), not through {check.device}"
+        return f"{source} is reached through {out} ({_where(explained)}), not through {check.device}"
     if result == "local":
-        return f"failed: {source} is an address of this host ({_where(explained)})"
-    return f"failed: the way back to {source} is {result} ({_where(explained)})"
+        return f"{source} is an address of this host ({_where(explained)})"
+    return f"the way back to {source} is {result} ({_where(explained)})"
 
 
 def changes(state: NetworkState, explained: Explained, check: Check) -> list[str]:

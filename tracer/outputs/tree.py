@@ -68,7 +68,7 @@ class TreeOutput:
         said = []
         for path in paths(rows):
             said.append(tree(path, self._look))
-            self._inferred = self._inferred or _has_inferred(path)
+            self._inferred = self._inferred or has_inferred(path)
         self._put("".join(said))
 
     def close(self) -> None:
@@ -84,14 +84,20 @@ class TreeOutput:
             self._sink.close()
 
     def _put(self, text: str) -> None:
-        try:
-            data = text.encode(self._sink.encoding)
-        except UnicodeEncodeError:
-            data = text.translate(_ASCII).encode(self._sink.encoding, errors="backslashreplace")
-        self._sink.write(data)
+        self._sink.write(readable(text, self._sink.encoding).encode(self._sink.encoding))
 
 
-def _has_inferred(path: Path) -> bool:
+def readable(text: str, encoding: str) -> str:
+    """The text in characters that the encoding has."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, errors="backslashreplace").decode(encoding)
+    return text
+
+
+def has_inferred(path: Path) -> bool:
+    """Whether anything of a path needs the legend."""
     decisions = [decision for hop in path.hops for decision in hop.decisions]
     return any(
         decision.evidence == "inferred" or any(lookup.evidence == "inferred" for lookup in decision.lookups)
@@ -99,10 +105,13 @@ def _has_inferred(path: Path) -> bool:
     )
 
 
-def tree(path: Path, look: Look = PLAIN) -> str:
-    """One path as lines of text, each ending with a line break, and an empty line behind them."""
+def tree(path: Path, look: Look = PLAIN, title: str = "") -> str:
+    """One path as lines of text, each ending with a line break, and an empty line behind them.
+
+    Without a title it begins with the packet.
+    """
     layout = _Layout(path, look)
-    lines = [layout.header()]
+    lines = [f"{look.bold}{title}{look.off}" if title else layout.header()]
     for hop in path.hops:
         lines += layout.hop(hop, last=hop is path.hops[-1])
     return "\n".join(lines) + "\n\n"
