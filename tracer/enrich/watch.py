@@ -132,7 +132,8 @@ class Watched:
 
     def _read(self, changed: Changes) -> None:
         if SETTINGS in changed.parts:
-            self.state = replace(self.state, settings=netns.run_in(self._fd, netns.read_settings))
+            settings, settings6, sysctls = netns.run_in(self._fd, netns.read_all_settings)
+            self.state = replace(self.state, settings=settings, settings6=settings6, sysctls=sysctls)
         if LINKS in changed.parts:
             self.state = replace(self.state, links=self._links())
         if ADDRESSES in changed.parts:
