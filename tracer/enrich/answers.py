@@ -10,7 +10,7 @@ from tracer.correlate.callers import Purpose, classify
 from tracer.enrich.checks import Check, cause_text
 from tracer.enrich.inference import Explained, choose_nexthop, device, explain_decision
 from tracer.enrich.reasons import check_words
-from tracer.enrich.sources import select_source
+from tracer.enrich.source_words import select_source
 from tracer.enrich.whys import decision_lines
 from tracer.model.network import address_text
 from tracer.model.why import Why

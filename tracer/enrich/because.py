@@ -37,8 +37,8 @@ def because(rule: Rule, flow: FlowKey, links: Mapping[int, Link], names: Names |
     tests = list(_tests(rule, flow, links, names or system_names()))
     failed = next((test for test in tests if not test.holds), None)
     if failed is None and rule.unknown:
-        numbers = ", ".join(str(number) for number, _ in rule.unknown)
-        return Reason(None, f"unknown attribute {numbers}: cannot be evaluated")
+        said = ", ".join(f"attribute {key}" if key else f"flags 0x{value}" for key, value in rule.unknown)
+        return Reason(None, f"unknown {said}: cannot be evaluated")
     if failed is not None:
         return Reason(rule.invert, f"not: {failed.text}" if rule.invert else failed.text)
     held = ", ".join(test.text for test in tests)
@@ -128,6 +128,9 @@ def _range(word: str, limits: tuple[int, int], value: int) -> Test:
 def _prefix(word: str, family: int, prefix: tuple[int, int], value: int) -> Test:
     address, length = prefix
     size = HOST_LENGTH.get(family, 128)
+    if family != IPV4 and word == "from" and not value:
+        # Without a source (RT6_LOOKUP_F_HAS_SADDR) no prefix matches, not even one around `::`.
+        return Test(False, f"from {address_text(family, address)}/{length}: no source is given")
     holds = address >> (size - length) == value >> (size - length)
     shown, own = address_text(family, address), address_text(family, value)
     if length == size:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracer.enrich.names import Names, system_names
+from tracer.enrich.nexthops import DEAD, nexthops_of
 from tracer.enrich.route_words import full_route_text, metric_words, nexthop_words, trouble
-from tracer.enrich.routes import DEAD, TYPE_ERRORS, nexthops_of
+from tracer.enrich.routes import TYPE_ERRORS
 from tracer.enrich.selectors import HOST_LENGTH, TOS_MASK
-from tracer.enrich.sources import select_source
+from tracer.enrich.source_words import select_source
 from tracer.model.network import IPV4, address_text
 from tracer.model.why import Why
 

@@ -17,6 +17,7 @@ from pyroute2.netlink.exceptions import NetlinkError as NetlinkError  # noqa: PL
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtgenmsg import rtgenmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg_base
 
@@ -54,6 +55,7 @@ RULE = _message_class(fibmsg.fields)
 ROUTE = _message_class(rtmsg_base.fields)
 LINK = _message_class(ifinfmsg.fields)
 ADDRESS = _message_class(ifaddrmsg.fields)
+NEIGHBOUR = _message_class(ndmsg.fields)
 GENERIC = _message_class(rtgenmsg.fields)
 NEXTHOP_MESSAGE = _message_class(
     (("family", "B"), ("scope", "B"), ("proto", "B"), ("resvd", "B"), ("flags", "I"))
@@ -63,6 +65,7 @@ CLASSES = {
     **dict.fromkeys((rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE, rtnl.RTM_GETROUTE), ROUTE),
     **dict.fromkeys((rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK, rtnl.RTM_GETLINK), LINK),
     **dict.fromkeys((rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR, rtnl.RTM_GETADDR), ADDRESS),
+    **dict.fromkeys((rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH, rtnl.RTM_GETNEIGH), NEIGHBOUR),
     **dict.fromkeys((rtnl.RTM_NEWNSID, rtnl.RTM_DELNSID, rtnl.RTM_GETNSID), GENERIC),
     **dict.fromkeys((NEW_NEXTHOP, NEW_NEXTHOP + 1, GET_NEXTHOP), NEXTHOP_MESSAGE),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tracer.enrich.names import Names, system_names
-from tracer.enrich.routes import nexthops_of, route_text
+from tracer.enrich.nexthops import nexthops_of
+from tracer.enrich.routes import route_text
 from tracer.model.network import IPV4, address_text
 
 if TYPE_CHECKING:
@@ -45,9 +46,8 @@ def full_route_text(route: Route, state: NetworkState, names: Names | None = Non
     parts += metric_words(route)
     if several:
         parts.append(several)
-    preference = getattr(route, "preference", None)
-    if route.family != IPV4 and preference is not None:
-        parts.append(f"pref {_PREFERENCES.get(preference, str(preference))}")
+    if route.family != IPV4:
+        parts.append(f"pref {_PREFERENCES.get(route.pref, str(route.pref))}")
     return " ".join(parts)
 
 

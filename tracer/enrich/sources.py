@@ -1,90 +1,77 @@
-"""Which source address the kernel takes for a route where the sender named none, and from where (IPv4).
-
-Follows `fib_result_prefsrc()` and `inet_select_addr()`. For IPv6 (RFC 6724) nothing is said: unknown.
-"""
+"""The source address that the kernel gives a packet that has none."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from tracer.model.network import IPV4, address_text
+from tracer.model.network import IPV4, Address, NetworkState, Nexthop, Route
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-    from tracer.model.network import Address, NetworkState, Nexthop, Route
-
-_LOCAL, _SCOPE_LINK, _BITS = 2, 253, 32
-
-
-class Source(NamedTuple):
-    """An address and where it comes from, in words."""
-
-    address: int
-    where: str
+SECONDARY = 1  # IFA_F_SECONDARY
+HOST, LINK = 254, 253
+BITS = 32
+LOOPBACK = 1
 
 
-def select_source(
-    state: NetworkState, route: Route, nexthop: Nexthop | None, destination: int
-) -> Source | None:
-    """The source for a packet by this route and nexthop; None where it cannot be told."""
-    if route.family != IPV4:
-        return None
+def route_source(state: NetworkState, route: Route, nexthop: Nexthop) -> int:
+    """`fib_result_prefsrc`: the route's own choice, else the best address of the device; 0 for none."""
     if route.prefsrc:
-        return Source(route.prefsrc, "the preferred source (src) of the route")
-    if route.type == _LOCAL:
-        return Source(destination, "the destination itself: it is an address of this host")
-    return _of_device(state, route, nexthop) if nexthop is not None else None
+        return route.prefsrc
+    gateway = nexthop.gateway if nexthop.gateway_family == IPV4 else 0
+    return device_source(state, nexthop.ifindex, gateway, route.scope)
 
 
-def _of_device(state: NetworkState, route: Route, nexthop: Nexthop) -> Source | None:
-    """The address of the nexthop's device that the route's scope allows, best one in the gateway's network."""
-    on_device = _primary([a for a in state.addresses if a.family == IPV4 and a.ifindex == nexthop.ifindex])
-    target = nexthop.gateway if nexthop.gateway_family == IPV4 else 0
-    usable = [item for item in on_device if item.scope <= route.scope]
-    same_net = [item for item in usable if target and _holds(item, target)]
-    name = _name(state, nexthop.ifindex)
-    if same_net:
-        why = f"the address of {name} in the network of the gateway {address_text(IPV4, target)}"
-        return Source(same_net[0].address, why)
-    if usable:
-        return Source(usable[0].address, f"the first address of {name}")
-    return _elsewhere(state, route, nexthop)
+def device_source(state: NetworkState, ifindex: int, target: int, scope: int) -> int:
+    """`inet_select_addr`: an address of the device, preferably of the target's network, else of any device."""
+    first = 0
+    for address in _primary(state, ifindex):
+        if min(address.scope, _widest_scope(state, ifindex)) > scope:
+            continue
+        if not target or _same_network(target, address):
+            return address.address
+        first = first or address.address
+    return first or _elsewhere(state, ifindex, scope)
 
 
-def _elsewhere(state: NetworkState, route: Route, nexthop: Nexthop) -> Source | None:
-    """The device has no address: the first one of another, which must not be of scope link."""
-    link = state.links.get(nexthop.ifindex)
-    if link is not None and link.master:
-        return None  # a VRF's devices are asked first, in an order that is not read here
-    for item in _primary([a for a in state.addresses if a.family == IPV4 and a.ifindex != nexthop.ifindex]):
-        if item.scope <= route.scope and item.scope != _SCOPE_LINK:
-            name = _name(state, nexthop.ifindex)
-            where = f"{name} has no address: the first of {_name(state, item.ifindex)}"
-            return Source(item.address, where)
-    return None
+def _primary(state: NetworkState, ifindex: int) -> Iterable[Address]:
+    return (
+        item
+        for item in state.addresses
+        if item.family == IPV4 and item.ifindex == ifindex and not item.flags & SECONDARY
+    )
 
 
-def _name(state: NetworkState, ifindex: int) -> str:
+def _widest_scope(state: NetworkState, ifindex: int) -> int:
     link = state.links.get(ifindex)
-    return link.name if link else f"if{ifindex}"
+    names = ("all", link.name if link else "")
+    localnet = any(state.settings[name].route_localnet for name in names if name in state.settings)
+    return LINK if localnet else HOST
 
 
-def _holds(item: Address, address: int) -> bool:
-    shift = _BITS - item.prefix_len
-    return item.address >> shift == address >> shift
+def _same_network(target: int, address: Address) -> bool:
+    shift = BITS - address.prefix_len
+    return (target ^ (address.peer or address.address)) >> shift == 0
 
 
-def _primary(addresses: Sequence[Address]) -> list[Address]:
-    """Without the secondary ones: those in the same network of a device as one before them."""
-    found: list[Address] = []
-    for item in addresses:
-        same = (
-            other.ifindex == item.ifindex
-            and other.prefix_len == item.prefix_len
-            and _holds(other, item.address)
-            for other in found
-        )
-        if not any(same):
-            found.append(item)
-    return found
+def _elsewhere(state: NetworkState, ifindex: int, scope: int) -> int:
+    """An address of the VRF, or of the first device that has one; loopback comes first."""
+    master = _master(state, ifindex)
+    others = [other for other in sorted(state.links) if _master(state, other) == master]
+    for other in ([master] if master else []) + others:
+        for address in _primary(state, other):
+            if address.scope != LINK and address.scope <= scope:
+                return address.address
+    return 0
+
+
+def _master(state: NetworkState, ifindex: int) -> int:
+    """The VRF that a device is in, itself if it is one, 0 for none."""
+    link = state.links.get(ifindex)
+    if link is None:
+        return 0
+    if link.kind == "vrf":
+        return ifindex
+    master = state.links.get(link.master)
+    return master.ifindex if master and master.kind == "vrf" else 0

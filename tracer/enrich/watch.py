@@ -31,16 +31,7 @@ from tracer.enrich.netlink import (
     RouteSocket,
     is_gone,
 )
-from tracer.model.network import (
-    IPV4,
-    IPV6,
-    DeviceSettings,
-    Link,
-    NetworkState,
-    NexthopObject,
-    Route,
-    Rule,
-)
+from tracer.model.network import IPV4, IPV6, Link, NetworkState, NexthopObject, Route, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -141,8 +132,8 @@ class Watched:
 
     def _read(self, changed: Changes) -> None:
         if SETTINGS in changed.parts:
-            settings, sysctls = netns.run_in(self._fd, _read_proc)
-            self.state = replace(self.state, settings=settings, sysctls=sysctls)
+            settings, settings6, sysctls = netns.run_in(self._fd, netns.read_all_settings)
+            self.state = replace(self.state, settings=settings, settings6=settings6, sysctls=sysctls)
         if LINKS in changed.parts:
             self.state = replace(self.state, links=self._links())
         if ADDRESSES in changed.parts:
@@ -249,10 +240,6 @@ def _open() -> tuple[RouteSocket, RouteSocket, dict[int, int], int]:
     except BaseException:
         events.close()
         raise
-
-
-def _read_proc() -> tuple[dict[str, DeviceSettings], dict[str, int]]:
-    return netns.read_settings(), netns.read_sysctls()
 
 
 def _sizes() -> tuple[dict[int, int], int]:

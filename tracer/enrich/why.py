@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tracer.enrich.because import because
 from tracer.enrich.names import Names, system_names
-from tracer.enrich.routes import nexthops_of
+from tracer.enrich.nexthops import nexthops_of
 from tracer.enrich.rules import rule_index
 from tracer.enrich.selectors import ACTIONS, rule_text
 from tracer.model.why import Why

@@ -13,7 +13,9 @@ from tracer.model.routing import (
     IPV6,
     Address,
     DeviceSettings,
+    DeviceSettings6,
     Link,
+    Neighbour,
     Nexthop,
     NexthopObject,
     Route,
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "IPV4", "IPV6", "Address", "DeviceSettings", "Link", "Network", "NetworkState", "Nexthop",
-    "NexthopObject", "Route", "Rule", "address_text",
+    "IPV4", "IPV6", "Address", "DeviceSettings", "DeviceSettings6", "Link", "Neighbour", "Network",
+    "NetworkState", "Nexthop", "NexthopObject", "Route", "Rule", "address_text",
 ]  # fmt: skip
 
 
@@ -41,8 +43,8 @@ class NetworkState:
 
     `tables` has the IPv4 tables that exist and were small enough to read; `large` names those that exist and
     were not read. `tables6` and `large6` are the same for IPv6. `unsure_ns` is the last moment at which the
-    state before this one was still certain: between the two, either may have been in force. `sysctls` are those
-    of the whole namespace, by their name in sysctl(8).
+    state before this one was still certain: between the two, either may have been in force. `neighbours` is
+    None where they were not read; `sysctls` has those that belong to no device, by name (`net.ipv4.ip_forward`).
     """
 
     inode: int
@@ -59,8 +61,10 @@ class NetworkState:
     addresses: tuple[Address, ...] = ()
     nexthops: Mapping[int, NexthopObject] = field(default_factory=_empty)
     settings: Mapping[str, DeviceSettings] = field(default_factory=_empty)
-    table_names: Mapping[int, str] = field(default_factory=_empty)
+    settings6: Mapping[str, DeviceSettings6] = field(default_factory=_empty)
     sysctls: Mapping[str, int] = field(default_factory=_empty)
+    neighbours: tuple[Neighbour, ...] | None = None
+    table_names: Mapping[int, str] = field(default_factory=_empty)
 
     def rules_of(self, family: int) -> tuple[Rule, ...]:
         """The rule list of one family, in the order the kernel walks it."""
@@ -94,8 +98,9 @@ class NetworkState:
             "large": sorted(self.large), "large6": sorted(self.large6),
             "links": plain(tuple(self.links.values())), "addresses": plain(self.addresses),
             "nexthops": plain(tuple(self.nexthops.values())),
-            "settings": _pairs(self.settings), "table_names": _pairs(self.table_names),
-            "sysctls": _pairs(self.sysctls),
+            "settings": _pairs(self.settings), "settings6": _pairs(self.settings6),
+            "sysctls": _pairs(self.sysctls), "neighbours": plain(self.neighbours),
+            "table_names": _pairs(self.table_names),
         }  # fmt: skip
 
     @classmethod
@@ -104,6 +109,8 @@ class NetworkState:
         links = (Link.from_dict(item) for item in values.get("links", ()))
         objects = (NexthopObject.from_dict(item) for item in values.get("nexthops", ()))
         settings = {name: DeviceSettings.from_dict(item) for name, item in values.get("settings", ())}
+        settings6 = {name: DeviceSettings6.from_dict(item) for name, item in values.get("settings6", ())}
+        neighbours = values.get("neighbours")
         return cls(
             inode=values["inode"], name=values.get("name", ""),
             since_ns=values.get("since_ns", 0), unsure_ns=values.get("unsure_ns", 0),
@@ -114,8 +121,9 @@ class NetworkState:
             links={link.ifindex: link for link in links},
             addresses=tuple(Address.from_dict(item) for item in values.get("addresses", ())),
             nexthops={item.id: item for item in objects},
-            settings=settings, table_names=dict(values.get("table_names", ())),
-            sysctls=dict(values.get("sysctls", ())),
+            settings=settings, settings6=settings6, sysctls=dict(values.get("sysctls", ())),
+            neighbours=None if neighbours is None else tuple(map(Neighbour.from_dict, neighbours)),
+            table_names=dict(values.get("table_names", ())),
         )  # fmt: skip
 
 
