@@ -10,9 +10,12 @@ from tracer.errors import BadRequest, Exit, NotPermitted, TracerError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tracer.enrich.answers import Told, World
+    from tracer.enrich.asking import Answer
     from tracer.enrich.question import Question
     from tracer.enrich.watch import Watched
     from tracer.kernel.own import Watch
+    from tracer.model.network import Route
     from tracer.outputs.questions import Explanation
 
 FORMATS = ("tree", "line", "jsonl")
@@ -49,7 +52,7 @@ def ask(questions: Sequence[Question], backend: str = "auto") -> Iterator[Explan
 
 def _asked(question: Question, watched: Watched, watch: Watch) -> Explanation:
     from tracer.enrich import netns
-    from tracer.enrich.answers import World, decisions, refusal
+    from tracer.enrich.answers import World, decisions, end_of
     from tracer.enrich.asking import ask as ask_kernel
     from tracer.enrich.names import system_names
     from tracer.outputs.explained import question_path
@@ -60,9 +63,37 @@ def _asked(question: Question, watched: Watched, watch: Watch) -> Explanation:
     flow = question.flow(world.state)
     answer, seen = watch.lookups_of(lambda: netns.run_in(watched.fd, lambda: ask_kernel(question, flow)))
     told = decisions(question, list(seen.records), seen.stacks, world, answer)
-    refused = refusal(question, told, answer, world.state) if answer.error else ""
-    path = question_path(question, told, world, (answer, refused), clock_offset_ns())
-    return Explanation(question, path, answer, refused)
+    note = ""
+    if not told:
+        told, note = _unseen(question, watched, world, answer)
+    end = end_of(question, told, answer, world.state)
+    path = question_path(question, told, world, end, clock_offset_ns())
+    return Explanation(question, path, answer, end.refused, note=note)
+
+
+def _unseen(question: Question, watched: Watched, world: World, answer: Answer) -> tuple[list[Told], str]:
+    """The walk of which no lookup was seen, by the model, if its route is the one that the kernel names; else none."""
+    from tracer.enrich import netns
+    from tracer.enrich.asking import ask as ask_kernel
+    from tracer.enrich.modelled import modelled
+
+    flow = question.flow(world.state)
+    told, _, decided = modelled(question, world)
+    if not told or decided.error != -answer.error:
+        return [], ""
+    if not answer.error:
+        matched = netns.run_in(watched.fd, lambda: ask_kernel(question, flow, fibmatch=True)).route
+        if matched is None or decided.route is None or place(matched) != place(decided.route):
+            return (
+                [],
+                "the walk was not seen, and the model of it does not come to the route that the kernel used",
+            )
+    return told, "the walk was not seen: it is the model's, which comes to the kernel's own answer"
+
+
+def place(route: Route) -> tuple[int, int, int, int]:
+    """What tells a route of a table from others: table, type, prefix."""
+    return route.table, route.type, route.dst, route.dst_len
 
 
 class _Namespaces:

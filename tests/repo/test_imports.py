@@ -24,6 +24,7 @@ LAYERS = (
     "tracing",
     "explaining",
     "comparing",
+    "offline",
     "cli",
 )
 # What `import tracer` offers (reading a capture) stands on the layers up to outputs.

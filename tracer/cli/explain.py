@@ -11,7 +11,7 @@ _WORDS = (
 )
 
 
-def explain(
+def explain(  # noqa: PLR0913 - one parameter per option
     words: Annotated[
         list[str] | None, typer.Argument(metavar=_WORDS, help="The question, in the words of `ip route get`.")
     ] = None,
@@ -19,6 +19,12 @@ def explain(
     from_file: Annotated[
         str | None,
         typer.Option("--from-file", metavar="FILE#N", help="Explain a recorded packet again: what differs."),
+    ] = None,
+    offline: Annotated[
+        str | None,
+        typer.Option(
+            "--offline", metavar="SNAPSHOT", help="Answer from a snapshot by a model, without root."
+        ),
     ] = None,
     short: Annotated[bool, typer.Option("--short", help="One line instead of the tree.")] = False,
     format_: Annotated[
@@ -34,11 +40,15 @@ def explain(
     """
     stdout_format = "line" if short else format_
     if from_file is not None:
-        if words:
-            raise typer.BadParameter("--from-file asks what the packet asked: give no words with it")
+        if words or offline is not None:
+            raise typer.BadParameter("--from-file asks this kernel what the packet asked: give nothing else")
         from tracer.comparing import compare
 
         return compare(from_file, stdout_format, backend)
+    if offline is not None:
+        from tracer.offline import explain_offline
+
+        return explain_offline(words or [], offline, stdout_format)
     from tracer.explaining import explain as run
 
     return run(words or [], stdout_format, backend)

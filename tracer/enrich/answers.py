@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracer.correlate.callers import Purpose, classify
 from tracer.enrich.checks import Check, cause_text
@@ -26,17 +26,26 @@ if TYPE_CHECKING:
 
 _ASKED = ("inet_rtm_getroute", "inet6_rtm_getroute")
 _CHECK_ERRORS = frozenset({errno.EXDEV, errno.EINVAL})
-_MTU = 2
+_LOCAL_TYPES = frozenset({"local", "broadcast", "anycast", "multicast"})
 
 
 @dataclass(slots=True)
 class Told:
-    """One decision: the rows of its lookups, its own, when the lookups were made, and its why."""
+    """One decision: the rows of its lookups and its own, when the lookups were made, and its why."""
 
     explained: Explained
     times_ns: tuple[int, ...]
-    records: Sequence[Any]
     why: list[Why]
+
+
+class End(NamedTuple):
+    """How a question ends: verdict (None for unknown), device, words, source address chosen, and why it was refused."""
+
+    verdict: str | None
+    out_dev: str | None = None
+    reason: str | None = None
+    source: int = 0
+    refused: str = ""
 
 
 def decisions(
@@ -64,7 +73,7 @@ def decisions(
         if check is None:
             why += answer_lines(explained, answer, world.state)
         times = tuple(int(record["ts_ns"]) for record in group)
-        told.append(Told(explained, times, group, _better_source(why, explained, answer, world.state)))
+        told.append(Told(explained, times, _better_source(why, explained, answer, world.state)))
     return told
 
 
@@ -148,6 +157,18 @@ def _better_source(why: list[Why], explained: Explained, answer: Answer, state: 
     where = found.where if found and found.address == answer.source else "chosen by the kernel"
     line = Why("source", f"{shown}: {where}", "observed")
     return [line if item.kind == "source" else item for item in why]
+
+
+def end_of(question: Question, told: Sequence[Told], answer: Answer, state: NetworkState) -> End:
+    """How the kernel answered."""
+    route = answer.route
+    if answer.error or route is None:
+        why = refusal(question, told, answer, state)
+        return End("drop", None, f"drop: {answer.message}: {why}", answer.source, why)
+    if question.iif and route.type_name in _LOCAL_TYPES:
+        return End("deliver", None, None, answer.source)
+    out_dev = device(state, route.nexthops[0].ifindex) if route.nexthops else None
+    return End("forward" if question.iif else "send", out_dev, None, answer.source)
 
 
 def refusal(question: Question, told: Sequence[Told], answer: Answer, state: NetworkState) -> str:

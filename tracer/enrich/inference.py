@@ -167,7 +167,7 @@ def _name_route(row: Row, record: Any, route: Route | None) -> None:
         if route.type_name == "throw":
             row["result"] = "throw"
         row["route_type"] = route.type_name
-        row["scope"] = _SCOPES.get(route.scope, str(route.scope))
+        row["scope"] = scope_name(route.scope)
     row["prefix"] = prefix_of(record) or row.get("prefix")
 
 
@@ -226,8 +226,13 @@ def _lookup_row(record: Any, state: NetworkState | None, names: Names) -> Row:
         row["dev"] = device(state, int(record["ifindex"]))
         if not int(record["hints"]) & HINT_NEXTHOP_OBJECT:
             row["route_type"] = ROUTE_TYPES[route_type] if route_type < len(ROUTE_TYPES) else str(route_type)
-            row["scope"] = _SCOPES.get(int(record["route_scope"]), str(int(record["route_scope"])))
+            row["scope"] = scope_name(int(record["route_scope"]))
     return row
+
+
+def scope_name(number: int) -> str:
+    """The scope of a route by name."""
+    return _SCOPES.get(number, str(number))
 
 
 def device(state: NetworkState | None, ifindex: int) -> str | None:

@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The path of a question, the kernel's answer, and why it refused (empty where it did not)."""
+    """The path of a question, the kernel's answer, and why it refused (empty where it did not).
+
+    `source` says where the answer is from, when that is not this kernel: the name of a snapshot. `note` is said with
+    it.
+    """
 
     question: Question
     path: Path
     answer: Answer
-    refused: str
+    refused: str = ""
+    source: str = ""
+    note: str = ""
 
 
 def text(explanation: Explanation, stdout_format: str) -> str:
@@ -44,6 +50,8 @@ def question_object(explanation: Explanation) -> dict[str, object]:
     made = path_object(explanation.path)
     answer = explanation.answer
     made["question"] = explanation.question.to_dict()
+    made["model"] = explanation.source or None
+    made["note"] = explanation.note or None
     made["answer"] = {
         "error": -answer.error,
         "message": answer.message or None,
@@ -55,10 +63,14 @@ def question_object(explanation: Explanation) -> dict[str, object]:
 def question_tree(explanation: Explanation, look: Look) -> str:
     """The tree with all that the decisions say of themselves, and a legend where something is inferred."""
     where = f" in {explanation.question.netns}" if explanation.question.netns else ""
-    title = f"{explanation.question.words}{where}"
+    by = f", by the model of {explanation.source}: no kernel was asked" if explanation.source else ""
+    title = f"{explanation.question.words}{where}{by}"
     shown = tree(explanation.path, replace(look, why=True), title)
     legend = f"{words.INFERRED} inferred from the rules and tables, not seen by a probe\n"
-    return shown + (f"{look.dim}{legend}{look.off}" if has_inferred(explanation.path) else "")
+    notes = (f"{explanation.note}\n" if explanation.note else "") + (
+        legend if has_inferred(explanation.path) else ""
+    )
+    return shown + (f"{look.dim}{notes}{look.off}" if notes else "")
 
 
 def question_line(explanation: Explanation) -> str:
@@ -69,8 +81,9 @@ def question_line(explanation: Explanation) -> str:
     if explanation.answer.error:
         said = f"{explanation.answer.message}: {explanation.refused}"
     else:
-        said = f"{hop.verdict} {words.target(hop)}".rstrip()
-    return ": ".join(part for part in (explanation.question.words, way, said) if part)
+        said = f"{hop.verdict or 'not known'} {words.target(hop)}".rstrip()
+    model = "model" if explanation.source else ""
+    return ": ".join(part for part in (explanation.question.words, model, way, said) if part)
 
 
 def _way(decision: Decision) -> str:
