@@ -223,6 +223,8 @@ def _checked(state: NetworkState, flow: FlowKey, decided: Decision, *devices: in
 def _decide6(state: NetworkState, flow: FlowKey) -> Decision:
     link = state.links.get(flow.oif)
     incoming = flow.iif != LOOPBACK
+    if incoming and flow.daddr >> 120 == 0xFF:  # noqa: PLR2004 - ff00::/8
+        return Decision("", None, unknown="input to multicast addresses is not modelled")
     walk = predict(state, flow._replace(oif=0) if incoming else flow)
     if walk.error is None:
         return _unknown(walk)

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from tracer.enrich.nexthops import Found, nexthops_of, selectors_for
+from tracer.enrich.nexthops import Found, members, nexthops_of, selectors_for
 from tracer.enrich.routes import route_index
 from tracer.enrich.selectors import ACTIONS, HOST_LENGTH, FlowKey, Matcher, rule_text, suppressing_tables
 from tracer.model.network import IPV4, NetworkState, Route, Rule
@@ -213,8 +213,9 @@ class RuleIndex:
             return False
         if found is None:
             return None
-        if found.route.dst_len <= rule.suppress_prefixlength:
-            return True
+        short = {length <= rule.suppress_prefixlength for length in self._lengths(found.route)}
+        if short == {True} or len(short) > 1:
+            return True if len(short) == 1 else None
         if rule.suppress_ifgroup < 0:
             return False
         # IPv4 looks at the first nexthop, IPv6 at the one that was chosen.
@@ -223,6 +224,23 @@ class RuleIndex:
         links = [self._state.links.get(nexthop.ifindex) for nexthop in nexthops]
         same = {link.group == rule.suppress_ifgroup for link in links if link}
         return same.pop() if len(same) == 1 else (None if same else False)
+
+
+    def _lengths(self, route: Route) -> frozenset[int]:
+        """The prefix lengths that the kernel may take the route to have.
+
+        IPv6 caches its result in the nexthop (`rt6_get_pcpu_route`), so of several routes by one nexthop object
+        it may see the prefix of another.
+        """
+        if self._family == IPV4 or not route.nhid:
+            return frozenset((route.dst_len,))
+        mine = {item.id for item, _ in members(route.nhid, self._state.nexthops)}
+        return frozenset(
+            other.dst_len
+            for routes in self._state.tables6.values()
+            for other in routes
+            if other.nhid and mine & {item.id for item, _ in members(other.nhid, self._state.nexthops)}
+        ) | {route.dst_len}
 
 
 @lru_cache(maxsize=256)
