@@ -84,17 +84,17 @@ class World:
         self._write(config)
         routes = [rtnl.route_body(route) for route in config.routes]
         rules = [rtnl.rule_body(rule) for rule in config.rules]
-        made = self._make(rtnl.NEW_ROUTE, routes)
+        made = self._make(rtnl.NEW_ROUTE, routes, rtnl.ACK | rtnl.CREATE | rtnl.APPEND)
         undo = [(rtnl.DEL_ROUTE, rtnl.ACK, routes[index]) for index in reversed(made)]
-        gone = [rtnl.any_rule_body(config.rules[index]) for index in self._make(rtnl.NEW_RULE, rules)]
+        gone = [rtnl.any_rule_body(config.rules[index]) for index in self._make(rtnl.NEW_RULE, rules, CREATE)]
         try:
             self.watched.load()
             yield self.watched.read_neighbours()
         finally:
             rtnl.expect_done(self.rtnl.send([*((rtnl.DEL_RULE, rtnl.ACK, body) for body in gone), *undo]))
 
-    def _make(self, kind: int, bodies: list[bytes]) -> list[int]:
-        replies = self.rtnl.send((kind, CREATE, body) for body in bodies)
+    def _make(self, kind: int, bodies: list[bytes], flags: int) -> list[int]:
+        replies = self.rtnl.send((kind, flags, body) for body in bodies)
         return [index for index, reply in enumerate(replies) if not reply.error]
 
     def _write(self, config: Config) -> None:
@@ -122,7 +122,7 @@ def _quiet() -> None:
         ("ipv4/conf/all/send_redirects", 0), ("ipv4/conf/default/send_redirects", 0),
         ("ipv4/conf/all/accept_local", 0), ("ipv4/conf/all/src_valid_mark", 0),
         ("ipv6/conf/all/disable_ipv6", 0), ("ipv6/conf/default/disable_ipv6", 0),
-        ("ipv6/conf/default/accept_ra", 0),
+        ("ipv6/conf/default/accept_ra", 0), ("ipv6/conf/default/router_probe_interval", 86400),
     ):  # fmt: skip
         Path("/proc/sys/net", name).write_text(str(value))
 

@@ -15,7 +15,7 @@ from tracer.enrich.selectors import FlowKey
 from tracer.model.network import IPV4, NexthopObject, Route, Rule
 
 NEW_ROUTE, DEL_ROUTE, GET_ROUTE, NEW_RULE, DEL_RULE, NEW_NEXTHOP, DEL_NEXTHOP = 24, 25, 26, 32, 33, 104, 105
-REQUEST, ACK, CREATE, EXCL = 1, 4, 0x400, 0x200
+REQUEST, ACK, CREATE, EXCL, APPEND = 1, 4, 0x400, 0x200, 0x800
 ACTIONS = {"lookup": 1, "goto": 2, "nop": 3, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 FIB_MATCH, LOOKUP_TABLE = 0x2000, 0x1000
 CHUNK = 60
