@@ -80,7 +80,7 @@ class RouteTable6:
             for leaf in self._leaves(daddr, selectors.saddr):
                 choice = self._select(leaf, asked)
                 if choice:
-                    return self._found(choice, asked)
+                    return self._found(choice, selectors)
         return None
 
     def _leaves(self, daddr: int, saddr: int) -> Iterator[Leaf]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tracer.enrich.names import Namespace
     from tracer.enrich.selectors import FlowKey
 
-GET_LINK, GET_ADDRESS, GET_ROUTE, GET_RULE, GET_NSID = 18, 22, 26, 34, 90
+GET_LINK, GET_ADDRESS, GET_ROUTE, GET_NEIGHBOUR, GET_RULE, GET_NSID = 18, 22, 26, 30, 34, 90
 LOCAL, MAIN = 255, 254
 PORT_PROTOCOLS = frozenset({1, 6, 17, 58})
 # A table up to this size is read again when it changes; to a larger one the notification itself is applied.
@@ -111,6 +111,12 @@ class Watched:
             return None
         self.state = replace(self.state, links=links, since_ns=time.monotonic_ns())
         return self.state
+
+    def read_neighbours(self) -> NetworkState:
+        """The state with the neighbours of this moment: they change too often to be followed."""
+        found = self._questions.dump(GET_NEIGHBOUR, {})
+        neighbours = tuple(decode.neighbour(message) for message in found)
+        return replace(self.state, neighbours=neighbours)
 
     def nsid_of(self, fd: int) -> int:
         """The number by which this namespace knows the one behind `fd`, -1 if it does not."""
