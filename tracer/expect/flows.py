@@ -14,7 +14,7 @@ _ENDS: Final = ("family", "src", "dst", "proto", "sport", "dport")
 _WITH_PORTS: Final = {"tcp", "udp", "sctp", "dccp", "udplite", None}
 
 
-def test_flow(pattern: FlowPattern, path: Path) -> Truth:
+def of_flow(pattern: FlowPattern, path: Path) -> Truth:
     """Whether a path is of the flow. Of an incomplete path, what was not seen may still be."""
     found = [some(every(term.test(sight) for term in pattern.packet) for sight in _sights(path))]
     found += [some(term.test(facts) for facts in _facts(term, path)) for term in pattern.path]

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from tracer.expect.compare import Problem, compare
-from tracer.expect.flows import test_flow
+from tracer.expect.flows import of_flow
 from tracer.expect.steps import Stepper
 from tracer.expect.terms import Truth
 
@@ -76,7 +76,7 @@ class Judge:
         self._lost = max(self._lost, int(path.lost or 0))
         steps = self._stepper.steps(path)
         for result in self._results:
-            member = test_flow(result.expectation.flow, path)
+            member = of_flow(result.expectation.flow, path)
             if member is Truth.NO:
                 continue
             truth, problem = compare(result.expectation, path, steps)
@@ -119,7 +119,8 @@ def _conclude(result: Result, lost: str) -> None:
         result.why = seen if not packets and count.most is None else f"{seen}, expected {count.shown}"
     elif result.unjudged:
         result.state = State.UNJUDGED
-        result.why = f"{result.unjudged} of {_packets(packets + result.perhaps)}"
+        why = f"{result.unjudged} of {_packets(packets + result.perhaps)}"
+        result.why = f"{why}, {lost}" if lost else why
     elif few or (result.perhaps and count.most is not None and packets + result.perhaps > count.most):
         result.state = State.UNJUDGED
         result.why = f"{seen}, and {result.perhaps} of which it is not known; expected {count.shown}"

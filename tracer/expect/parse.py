@@ -132,10 +132,8 @@ def _known(table: Mapping[str, Any], keys: Iterable[str]) -> None:
     keys = tuple(keys)
     for key in table:
         if key not in keys:
-            near = difflib.get_close_matches(str(key), keys, 1)
-            raise _Wrong(
-                f"unknown key {show(key)!r}", str(key), remedy=near[0] if near else ", ".join(keys)
-            ) from None
+            near = " or ".join(difflib.get_close_matches(str(key), keys, 2))
+            raise _Wrong(f"unknown key {show(key)!r}", str(key), remedy=near or ", ".join(keys))
 
 
 def _table(written: Any) -> Mapping[str, Any]:
