@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from tracer.live import Live
+    from tracer.livetrace import Live
 
 __all__ = ["live", "read"]
 
@@ -35,6 +35,6 @@ def live(*options: str) -> AbstractContextManager[Live]:
 
     `options` are those of `fibtrace trace`. Raises NotPermitted or NotSupported where this is not possible.
     """
-    from tracer.live import live as trace_live
+    from tracer.livetrace import live as trace_live
 
     return trace_live(*options)

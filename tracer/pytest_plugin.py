@@ -30,7 +30,7 @@ class Fibtrace:
         from tracer.expect.judge import Judge, State
         from tracer.expect.parse import expectation
         from tracer.expect.report import describe
-        from tracer.live import live
+        from tracer.livetrace import live
 
         judge = Judge([expectation(keys.pop("name", self._name), **keys)])
         with contextlib.ExitStack() as stack:

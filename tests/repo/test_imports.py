@@ -17,7 +17,7 @@ LAYERS = (
     "enrich",
     "kernel",
     "outputs",
-    "live",
+    "livetrace",
     "lab",
     "pipeline",
     "replay",
@@ -27,8 +27,8 @@ LAYERS = (
     "pytest_plugin",
     "cli",
 )
-# What `import tracer` offers (reading a capture, tracing while a block runs) stands on the layers up to live.
-TOP_LEVEL = {"__init__": "live"}
+# What `import tracer` offers (reading a capture, tracing while a block runs) stands on the layers up to livetrace.
+TOP_LEVEL = {"__init__": "livetrace"}
 GATES = {
     "bcc": "tracer/kernel/loader.py",
     "pyroute2": "tracer/enrich/netlink.py",

@@ -211,7 +211,7 @@ def mark(_: str, value: Any) -> tuple[Alternative, ...]:
 
 def family(key: str, value: Any) -> tuple[Alternative, ...]:
     """4 or 6."""
-    if value not in (4, 6):  # noqa: PLR6201 - a list in its place has no hash
+    if value not in (4, 6):
         raise ValueError(f"{show(value)} is not 4 or 6")
     return (_exactly(key, value),)
 

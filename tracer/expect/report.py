@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tracer.expect.judge import Result, State
-from tracer.expect.terms import Truth
+from tracer.expect.terms import Truth, show
 from tracer.outputs.tree import tree
 from tracer.outputs.words import INFERRED
 
@@ -38,7 +38,7 @@ def describe(result: Result) -> str:
     offence = result.offence
     if offence is not None:
         lines += _problem(offence.path.packet, offence.problem)
-        lines += ["", *(f"  {line}".rstrip() for line in tree(offence.path).rstrip("\n").splitlines()), ""]
+        lines += ["", *_indented(tree(offence.path)), ""]
     return "\n".join(lines)
 
 
@@ -52,6 +52,11 @@ def _problem(packet: object, problem: Problem) -> Iterator[str]:
     yield _columns(head, widths, "")
     for row, line in zip(rows, problem.lines, strict=True):
         yield _columns(row, widths, _note(line))
+
+
+def _indented(text: str) -> Iterator[str]:
+    for line in text.rstrip("\n").split("\n"):
+        yield f"  {show(line)}".rstrip()
 
 
 def _note(line: Line) -> str:

@@ -186,15 +186,14 @@ def test_a_packet_that_may_be_of_the_flow_is_not_counted_and_not_passed_over():
 def first_and_later(reason, *, later_dev="c0", hop="c"):
     """A packet whose output was decided, and one that used what was decided before."""
     out = hit(100, "from all lookup 100", "100", "0.0.0.0/0 via 10.1.0.1 dev c0")
-    first = written(
-        lambda rows: rows.hop("c", "client").decide("output", MAIN).decide("output", LOCAL_MISS, out).end("send", "c0"), 7
-    )  # fmt: skip
-    return first, written(
-        lambda rows: (
-            rows.hop(hop, "client").decide("output", reason=reason, result=None).end("send", later_dev)
-        ),
-        8,
-    )
+
+    def connects(rows):
+        rows.hop("c", "client").decide("output", MAIN).decide("output", LOCAL_MISS, out).end("send", "c0")
+
+    def sends(rows):
+        rows.hop(hop, "client").decide("output", reason=reason, result=None).end("send", later_dev)
+
+    return written(connects, 7), written(sends, 8)
 
 
 def test_a_cached_decision_is_that_of_the_packet_it_was_made_for():

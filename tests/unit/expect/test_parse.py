@@ -112,7 +112,8 @@ def test_what_cannot_be_meant_is_refused_with_its_place(tmp_path, case):
 VALUES = [
     ("src", "10.1.0.0/33"), ("dst", "server"), ("proto", "utp"), ("proto", 256), ("dport", 65536), ("sport", "2-1"),
     ("port", True), ("mark", "0x1/zz"), ("mark", -1), ("family", 5), ("role", "bystander"), ("tos", 256),
-    ("iif", "a/b"), ("oif", ""), ("pid", "one"), ("uid", -1), ("netns", 1.5), ("table", 0), ("comm", 3), ("src", []), ("family", {}), ("role", {}),
+    ("iif", "a/b"), ("oif", ""), ("pid", "one"), ("uid", -1), ("netns", 1.5), ("table", 0), ("comm", 3),
+    ("src", []), ("family", {}), ("role", {}),
 ]  # fmt: skip
 STEPS = [
     ("rule", -1), ("rule", True), ("rule", ""), ("table", 2**32), ("prefix", "10.1.0.1/24"), ("gateway", "r"),

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tracer.errors import Exit, NotPermitted, NotSupported, TracerError
+from tracer.errors import BadRequest, Exit, NotPermitted, NotSupported, TracerError
 
 if TYPE_CHECKING:
     from tracer.model.path import Path as PacketPath
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 _READY: Final = "fibtrace is attached"
 _WAITS: Final = ("sh", "-c", f"echo {_READY}; cat >/dev/null")
 _ENDS_WITHIN_S: Final = 60.0
-_KINDS: Final = {Exit.NOT_PERMITTED: NotPermitted, Exit.NOT_SUPPORTED: NotSupported}
+_KINDS: Final[dict[int, type[TracerError]]] = {
+    Exit.USAGE: BadRequest,
+    Exit.NOT_PERMITTED: NotPermitted,
+    Exit.NOT_SUPPORTED: NotSupported,
+}
 
 
 class Live:
@@ -115,5 +119,4 @@ def _said(directory: str | Path) -> str:
 def _failed(code: int, said: str) -> TracerError:
     """The error that the tracer ended with, with its own words."""
     text = said.partition("error: ")[2].strip() or f"the tracer ended with exit code {code}\n{said.strip()}"
-    error = _KINDS.get(Exit(code), TracerError) if code in set(Exit) else TracerError
-    return error("\n".join(line.strip() for line in text.splitlines()))
+    return _KINDS.get(code, TracerError)("\n".join(line.strip() for line in text.splitlines()))
