@@ -14,7 +14,7 @@ from tracer.expect.keys import DECISION_KEYS, HOP_KEYS, PACKET_KEYS, PATH_KEYS, 
 from tracer.expect.patterns import Count, Expectation, FlowPattern, StepPattern
 from tracer.expect.terms import Term, show
 
-_KEYS: Final = ("name", "flow", "via", "never", "verdict", "reason", "hops", "count", "within_ms")
+KEYS: Final = ("name", "flow", "via", "never", "verdict", "reason", "hops", "count", "within_ms")
 _HEADER: Final = re.compile(r"^\s*\[\[\s*[\"']?expect[\"']?\s*\]\]")
 _EXAMPLE: Final = '[[expect]] with name = "…", flow = { dst = "10.2.0.2" } and via = [{ dev = "eth1" }]'
 _FULL_DAY_MS: Final = 86_400_000
@@ -107,7 +107,7 @@ def _line(lines: list[str], first: int, key: str = "") -> str:
 
 
 def _expectation(table: Mapping[str, Any]) -> Expectation:
-    _known(table, _KEYS)
+    _known(table, KEYS)
     name = table.get("name")
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise _Wrong("needs a name: one line of text", "name")

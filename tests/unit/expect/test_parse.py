@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tracer.errors import BadRequest
 from tracer.expect.keys import DECISION_KEYS, HOP_KEYS, PACKET_KEYS, PATH_KEYS
-from tracer.expect.parse import expectation, read_expectations
+from tracer.expect.parse import KEYS, expectation, read_expectations
 from tracer.expect.patterns import Count, Expectation
 
 GOOD = """
@@ -178,3 +181,15 @@ def test_whatever_is_written_is_an_expectation_or_a_usage_error(keys):
         assert str(error).startswith("expectation 'a': ")  # noqa: PT017 - either outcome is right
     else:
         assert isinstance(made, Expectation)
+
+
+def test_the_documents_examples_are_accepted(tmp_path):
+    """All TOML of docs/expect.md; and its tables name every key there is."""
+    text = (Path(__file__).parents[3] / "docs" / "expect.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "rules.toml").write_text(block)
+        assert len(read_expectations(tmp_path / "rules.toml")) == block.count("[[expect]]")
+    named = set(re.findall(r"`(\w+)`", text))
+    assert {*KEYS, *HOP_KEYS, *DECISION_KEYS, *PACKET_KEYS, *PATH_KEYS} - named == set()
