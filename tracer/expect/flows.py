@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from tracer.expect.patterns import FlowPattern
@@ -14,9 +13,9 @@ _ENDS: Final = ("family", "src", "dst", "proto", "sport", "dport")
 _WITH_PORTS: Final = {"tcp", "udp", "sctp", "dccp", "udplite", None}
 
 
-def of_flow(pattern: FlowPattern, path: Path) -> Truth:
+def of_flow(pattern: FlowPattern, path: Path, sights: Sequence[Facts]) -> Truth:
     """Whether a path is of the flow. Of an incomplete path, what was not seen may still be."""
-    found = [some(every(term.test(sight) for term in pattern.packet) for sight in _sights(path))]
+    found = [some(every(term.test(sight) for term in pattern.packet) for sight in sights)]
     found += [some(term.test(facts) for facts in _facts(term, path)) for term in pattern.path]
     truth = every(found)
     return Truth.UNKNOWN if truth is Truth.NO and _may_go_on(found, path) else truth
@@ -30,14 +29,17 @@ def _may_go_on(found: list[Truth], path: Path) -> bool:
     return not path.complete and (bool(path.lost) or found[0] is not Truth.NO)
 
 
-def _sights(path: Path) -> Iterator[Facts]:
+def sights_of(path: Path) -> list[Facts]:
     """The packet as it was first seen, and as it came and went in each hop, where that was something else (NAT)."""
-    first = {name: value for name, value in asdict(path.flow).items() if name in _ENDS}
-    yield _sight(first)
-    for hop in path.hops:
-        for columns in (hop.receive_columns, hop.end_columns):
-            if columns and not columns.keys().isdisjoint(_ENDS):
-                yield _sight({name: columns.get(name, value) for name, value in first.items()})
+    first = {name: getattr(path.flow, name) for name in _ENDS}
+    found = [_sight(first)]
+    elsewhere = [columns for hop in path.hops for columns in (hop.receive_columns, hop.end_columns)]
+    found += [
+        _sight({name: columns.get(name, value) for name, value in first.items()})
+        for columns in elsewhere
+        if columns and not columns.keys().isdisjoint(_ENDS)
+    ]
+    return found
 
 
 def _sight(ends: dict[str, Any]) -> Facts:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from tracer.expect.compare import Problem, compare
-from tracer.expect.flows import of_flow
+from tracer.expect.flows import of_flow, sights_of
 from tracer.expect.steps import Stepper
 from tracer.expect.terms import Truth
 
@@ -74,9 +74,9 @@ class Judge:
         """Judge one path."""
         self.seen += 1
         self._lost = max(self._lost, int(path.lost or 0))
-        steps = self._stepper.steps(path)
+        steps, sights = self._stepper.steps(path), sights_of(path)
         for result in self._results:
-            member = of_flow(result.expectation.flow, path)
+            member = of_flow(result.expectation.flow, path, sights)
             if member is Truth.NO:
                 continue
             truth, problem = compare(result.expectation, path, steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from tracer.correlate.callers import PURPOSE_NAMES
@@ -155,6 +156,12 @@ def address(key: str, value: Any) -> tuple[Alternative, ...]:
     return (_exactly(key, wanted),)
 
 
+@lru_cache(4096)
+def parsed(text: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address as it was seen; the same ones come again and again."""
+    return ipaddress.ip_address(str(text).partition("%")[0])
+
+
 def within(*fields: str) -> Reader:
     """An address or a prefix; what was seen must lie in it."""
 
@@ -165,7 +172,7 @@ def within(*fields: str) -> Reader:
             raise ValueError(f"{show(value)} is not an address or prefix such as 10.1.0.0/24") from error
 
         def inside(seen: Any) -> bool:
-            return ipaddress.ip_address(str(seen).partition("%")[0]) in network
+            return parsed(seen) in network
 
         return tuple(Alternative(field, inside) for field in fields)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from tracer.expect.keys import DECISION_KEYS
@@ -28,7 +29,7 @@ class Step:
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StepPattern:
     """What one step must be like.
 
@@ -39,12 +40,17 @@ class StepPattern:
 
     terms: tuple[Term, ...]
 
-    @property
+    @cached_property
     def for_decision(self) -> bool:
         """Whether it is for decisions."""
         return any(term.key in DECISION_KEYS for term in self.terms)
 
-    @property
+    @cached_property
+    def any_lookup(self) -> bool:
+        """Whether a lookup that the walk went past will do."""
+        return any(term.key == "result" for term in self.terms)
+
+    @cached_property
     def implied(self) -> tuple[Term, ...]:
         """What holds without being written."""
         keys = {term.key for term in self.terms}
@@ -53,8 +59,7 @@ class StepPattern:
 
     def fits(self, step: Step) -> bool:
         """Whether it is for this sort of step at all."""
-        any_lookup = any(term.key == "result" for term in self.terms)
-        return step.is_decision == self.for_decision and (step.decides or any_lookup)
+        return step.is_decision == self.for_decision and (step.decides or self.any_lookup)
 
     def test(self, step: Step) -> Truth:
         """Whether the step is like this."""

@@ -16,7 +16,7 @@ from tracer.expect.terms import UNKNOWN
 from tracer.model.path import Decision, Hop, Lookup, Path
 from tracer.outputs.words import is_outer
 
-_REMEMBERED: Final = 200_000
+_REMEMBERED: Final = 100_000
 _DECIDED_BY: Final = re.compile(r"cached: decided by #(\d+) ")
 _NONE_MADE: Final = "no lookup: "
 _OF_RULE: Final = {"unreachable", "prohibit", "blackhole"}

@@ -56,7 +56,7 @@ class Term:
 
     def test(self, facts: Facts) -> Truth:
         """Whether these facts fulfil it."""
-        return max(alternative.test(facts) for alternative in self.alternatives)
+        return some(alternative.test(facts) for alternative in self.alternatives)
 
     def seen(self, facts: Facts) -> str:
         """What the facts have in its place, in words; `~` before a rule that was worked out."""
@@ -68,13 +68,23 @@ class Term:
 
 
 def every(truths: Iterable[Truth]) -> Truth:
-    """Whether all hold; of none, yes."""
-    return min(truths, default=Truth.YES)
+    """Whether all hold; of none, yes. Asks no further than the first that does not."""
+    least = Truth.YES
+    for truth in truths:
+        if truth is Truth.NO:
+            return truth
+        least = min(least, truth)
+    return least
 
 
 def some(truths: Iterable[Truth]) -> Truth:
-    """Whether one holds; of none, no."""
-    return max(truths, default=Truth.NO)
+    """Whether one holds; of none, no. Asks no further than the first that does."""
+    most = Truth.NO
+    for truth in truths:
+        if truth is Truth.YES:
+            return truth
+        most = max(most, truth)
+    return most
 
 
 def show(value: Any) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.expect.made import CAPTURES, expectation_of, stepped
 from tracer.expect.compare import compare
-from tracer.expect.flows import of_flow
+from tracer.expect.flows import of_flow, sights_of
 from tracer.expect.keys import RESULTS, ROUTE_TYPES
 from tracer.expect.parse import expectation
 from tracer.expect.terms import Truth
@@ -36,7 +36,7 @@ EVERY = [(capture, number) for capture in CAPTURES for number in range(len(stepp
 def truth(keys, path, steps):
     """Whether a path is as these keys say."""
     made = expectation("generated", **keys)
-    return min(of_flow(made.flow, path), compare(made, path, steps)[0])
+    return min(of_flow(made.flow, path, sights_of(path)), compare(made, path, steps)[0])
 
 
 def test_there_are_paths_of_every_kind():
