@@ -219,6 +219,25 @@ def test_a_cached_decision_of_which_too_little_is_known_cannot_be_judged(reason,
     assert (result.state, result.unjudged) == (State.UNJUDGED, 1)
 
 
+def test_what_netfilter_routed_again_is_not_what_the_socket_keeps():
+    """A packet whose mark was changed on its way out is routed anew each time; the socket keeps the first route."""
+    again = hit(200, "from all fwmark 0x1 lookup 200", "200", "0.0.0.0/0 via 10.1.0.1 dev c0")
+
+    def first(rows):
+        rows.hop("c", "client").decide("output", hit(32766, "from all", "main", "0.0.0.0/0 dev c0"))
+        rows.decide("output", again, caller="ip_route_me_harder").end("send", "c0")
+
+    def later(rows):
+        rows.hop("c", "client").decide("output", reason="cached: decided by #7 (socket route)", result=None)
+        rows.decide("output", again, caller="ip_route_me_harder").end("send", "c0")
+
+    seen = written(first, 7), written(later, 8)
+    kept = {"rule": 32766, "dev": "c0", "cached": True}
+    in_order = {"via": [{"rule": 32766}, {"rule": 200}], "never": [{"rule": 200, "cached": True}]}
+    assert judged(in_order, *seen).state is State.PASSED
+    assert judged({"never": [kept]}, *seen).failed == 1
+
+
 def test_where_no_decision_was_made_none_is_expected():
     """A looped copy keeps its route: no rule was followed for it."""
     path = written(
