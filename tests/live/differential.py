@@ -49,7 +49,7 @@ def _setup() -> str:
         if device != "e3":  # one device stays without carrier
             lines += [f"link set p{device} up"]
             for host in (3, 4, 5, 9):
-                state = "failed" if host == 4 else "permanent lladdr 02:00:00:00:00:01"  # noqa: PLR2004
+                state = "failed" if host == 4 else "permanent lladdr 02:00:00:00:00:01"
                 lines += [f"neigh add 2001:db8:{number}::{host} dev {device} nud {state}"]
     lines += ["addr add 10.1.0.7/24 dev e1", "addr add 172.16.2.1 peer 172.16.2.2/32 dev e2"]
     lines += ["addr add 169.254.9.1/16 dev e0 scope link", "addr add 10.12.0.77/24 dev e2 scope host"]
@@ -150,7 +150,7 @@ def differences(decided: Decision, flow: FlowKey, matched: Answer, done: Answer)
     found = _wrong_nexthop(decided, flow, done)
     route = decided.route
     if route is None:
-        return found if matched == 113 else [*found, f"fibmatch {matched}, no route here"]  # noqa: PLR2004 - EHOSTUNREACH
+        return found if matched == 113 else [*found, f"fibmatch {matched}, no route here"]
     if isinstance(matched, Route) and matched.family != IPV4 and route.nhid and matched.nhid:
         # IPv6 caches the result in the nexthop, not in the route: the kernel may name another route by the same.
         return found

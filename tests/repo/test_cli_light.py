@@ -14,6 +14,7 @@ COMMANDS = (
     ["trace", "--help"],
     ["convert", "--help"],
     ["explain", "--help"],
+    ["expect", "--help"],
     ["doctor", "--help"],
     ["lab", "--help"],
     ["lab", "run", "--help"],

@@ -17,6 +17,7 @@ LAYERS = (
     "enrich",
     "kernel",
     "outputs",
+    "livetrace",
     "lab",
     "pipeline",
     "replay",
@@ -25,10 +26,12 @@ LAYERS = (
     "explaining",
     "comparing",
     "offline",
+    "expect",
+    "pytest_plugin",
     "cli",
 )
-# What `import tracer` offers (reading a capture) stands on the layers up to outputs.
-TOP_LEVEL = {"__init__": "outputs"}
+# What `import tracer` offers (reading a capture, tracing while a block runs) stands on the layers up to livetrace.
+TOP_LEVEL = {"__init__": "livetrace"}
 GATES = {
     "bcc": "tracer/kernel/loader.py",
     "pyroute2": "tracer/enrich/netlink.py",

@@ -84,16 +84,20 @@ class TreeOutput:
             self._sink.close()
 
     def _put(self, text: str) -> None:
-        self._sink.write(readable(text, self._sink.encoding).encode(self._sink.encoding))
+        self._sink.write(encoded(text, self._sink.encoding))
+
+
+def encoded(text: str, encoding: str) -> bytes:
+    """Text with trees in it as bytes; in ASCII where the encoding has no lines to draw with."""
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, errors="backslashreplace")
 
 
 def readable(text: str, encoding: str) -> str:
     """The text in characters that the encoding has."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(_ASCII).encode(encoding, errors="backslashreplace").decode(encoding)
-    return text
+    return encoded(text, encoding).decode(encoding)
 
 
 def has_inferred(path: Path) -> bool:
