@@ -49,7 +49,7 @@ def _setup() -> str:
         if device != "e3":  # one device stays without carrier
             lines += [f"link set p{device} up"]
             for host in (3, 4, 5, 9):
-                state = "failed" if host == 4 else "permanent lladdr 02:00:00:00:00:01"  # noqa: PLR2004
+                state = "failed" if host == 4 else "permanent lladdr 02:00:00:00:00:01"
                 lines += [f"neigh add 2001:db8:{number}::{host} dev {device} nud {state}"]
     lines += ["addr add 10.1.0.7/24 dev e1", "addr add 172.16.2.1 peer 172.16.2.2/32 dev e2"]
     lines += ["addr add 169.254.9.1/16 dev e0 scope link", "addr add 10.12.0.77/24 dev e2 scope host"]
@@ -110,7 +110,9 @@ class World:
     def _write(self, config: Config) -> None:
         new = {name: value for name, value in config.sysctls if self._values.get(name) != value}
         if new:
-            netns.run_in(self._fd, lambda: [Path("/proc/sys/net", n).write_text(str(v)) for n, v in new.items()])
+            netns.run_in(
+                self._fd, lambda: [Path("/proc/sys/net", n).write_text(str(v)) for n, v in new.items()]
+            )
         self._values.update(new)
 
     def ask(self, flows: tuple[FlowKey, ...]) -> Iterator[tuple[FlowKey, Answer, Answer]]:
@@ -150,7 +152,7 @@ def differences(decided: Decision, flow: FlowKey, matched: Answer, done: Answer)
     found = _wrong_nexthop(decided, flow, done)
     route = decided.route
     if route is None:
-        return found if matched == 113 else [*found, f"fibmatch {matched}, no route here"]  # noqa: PLR2004 - EHOSTUNREACH
+        return found if matched == 113 else [*found, f"fibmatch {matched}, no route here"]
     if isinstance(matched, Route) and matched.family != IPV4 and route.nhid and matched.nhid:
         # IPv6 caches the result in the nexthop, not in the route: the kernel may name another route by the same.
         return found
@@ -163,7 +165,9 @@ def _wrong_error(decided: Decision, matched: Answer, done: Answer) -> list[str]:
     error = -(decided.error or 0)
     refused = any(check.error for check in decided.checks)
     right = {error} | (REFUSALS if refused else set())
-    return [f"{name} {answer}" for name, answer in (("fibmatch", matched), ("get", done)) if answer not in right]
+    return [
+        f"{name} {answer}" for name, answer in (("fibmatch", matched), ("get", done)) if answer not in right
+    ]
 
 
 def _wrong_nexthop(decided: Decision, flow: FlowKey, done: Route) -> list[str]:
@@ -242,11 +246,11 @@ def explained(decided: Decision) -> str:
     """The model's walk, for who looks for the difference."""
     lines = [f"{decided.verdict} {decided.error} {decided.reason} {decided.nexthops}"]
     for walk in [decided.walk, *(check.walk for check in decided.checks)]:
-        for visit in walk.visits if walk else ():
-            lines.append(f"  {visit.rule.priority} {visit.outcome} {visit.lookup and visit.lookup.route}")
+        lines += [
+            f"  {visit.rule.priority} {visit.outcome} {visit.lookup and visit.lookup.route}"
+            for visit in (walk.visits if walk else ())
+        ]
     return "\n".join(lines)
-
-
 
 
 def main() -> int:

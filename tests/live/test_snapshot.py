@@ -67,7 +67,10 @@ def test_a_snapshot_read_back_answers_as_the_state_itself(namespace, tmp_path):
     (state,) = snapshot.states(namespace)
     read = snapshot.read(str(path))
     assert read.kernel == os.uname().release
-    assert (read.states[0].name, read.states[0].inode) == (namespace, Path("/run/netns", namespace).stat().st_ino)
+    assert (read.states[0].name, read.states[0].inode) == (
+        namespace,
+        Path("/run/netns", namespace).stat().st_ino,
+    )
     assert not isinstance(state.tables[254], tuple)
     for target in (20 << 24 | 5, 10 << 24 | 9 << 16 | 1, 30 << 24, 32 << 24 | 1, 40 << 24):
         flow = FlowKey(daddr=target)

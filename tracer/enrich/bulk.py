@@ -14,7 +14,7 @@ import numpy as np
 
 from tracer.enrich import decode
 from tracer.enrich.netlink import Block, NetlinkError, RouteSocket, is_gone, parse
-from tracer.model.network import IPV4
+from tracer.model.network import IPV4, Route
 from tracer.model.packed import NAMES, Column, PackedRoutes
 
 GET_ROUTE = 26
@@ -43,7 +43,7 @@ def read_tables(sock: RouteSocket, family: int) -> dict[int, PackedRoutes]:
     return _by_table(family, blocks)
 
 
-_Parsed = tuple[dict[str, Column], dict[int, decode.Route], bool, int]
+_Parsed = tuple[dict[str, Column], dict[int, Route], bool, int]
 
 
 def _parsed(block: Block, family: int) -> _Parsed:
@@ -55,7 +55,7 @@ def _parsed(block: Block, family: int) -> _Parsed:
     columns: dict[str, Column] = {name: np.zeros(count, np.uint32) for name in (*NAMES, "table")}
     for name in [name for name in NAMES if name.endswith(("_hi", "_lo"))]:
         columns[name] = np.zeros(count, np.uint64 if family != IPV4 else np.uint32)
-    others: dict[int, decode.Route] = {}
+    others: dict[int, Route] = {}
     interrupted = False
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
@@ -130,7 +130,7 @@ def _by_table(family: int, blocks: list[_Parsed]) -> dict[int, PackedRoutes]:
         column = np.concatenate([found.pop(name) for found, *_ in blocks])
         uniform = bool(len(column)) and (column == column[0]).all()
         columns[name] = np.broadcast_to(column[0].copy(), column.shape) if uniform else column
-    others: dict[int, decode.Route] = {}
+    others: dict[int, Route] = {}
     table, start = columns.pop("table"), 0
     for _, strange, _, size in blocks:
         others.update({start + position: route for position, route in strange.items()})

@@ -20,8 +20,8 @@ from tracer.correlate.observed import (
     HINT_RULE,
     HINT_SUPPRESSED,
 )
-from tracer.enrich.observed import is_rule_only, prefix_of, step_of
 from tracer.enrich.nexthops import Selectors, nexthops_of
+from tracer.enrich.observed import is_rule_only, prefix_of, step_of
 from tracer.enrich.routes import Observed, match
 from tracer.enrich.rules import Assignment, FlowKey, Step, assign, rule_text
 from tracer.enrich.vrf import in_vrf

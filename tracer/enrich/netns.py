@@ -85,9 +85,7 @@ def _by_device(family: str, kind: type[_S]) -> dict[str, _S]:
         devices = list(Path(f"/proc/sys/net/{family}/conf").iterdir())
     except OSError:
         return {}  # a kernel without that family
-    return {
-        device.name: kind(**{name: _number(f"{device}/{name}") for name in names}) for device in devices
-    }
+    return {device.name: kind(**{name: _number(f"{device}/{name}") for name in names}) for device in devices}
 
 
 def read_table_sizes() -> dict[int, int]:

@@ -74,7 +74,11 @@ def _read(namespace: Namespace) -> NetworkState:
         watched.close()
     empty = dict.fromkeys((*state.tables, *state.large), ())
     return replace(
-        state, tables={**empty, **_small(tables)}, tables6=_small(tables6), large=frozenset(), large6=frozenset()
+        state,
+        tables={**empty, **_small(tables)},
+        tables6=_small(tables6),
+        large=frozenset(),
+        large6=frozenset(),
     )
 
 

@@ -128,7 +128,10 @@ class NetworkState:
 
 
 def _pairs(mapping: Mapping[Any, Any]) -> list[list[Any]]:
-    return [[key, value.to_dict() if hasattr(value, "to_dict") else plain(value)] for key, value in mapping.items()]
+    return [
+        [key, value.to_dict() if hasattr(value, "to_dict") else plain(value)]
+        for key, value in mapping.items()
+    ]
 
 
 def _tables(pairs: Any) -> dict[int, Sequence[Route]]:

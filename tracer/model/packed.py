@@ -63,7 +63,7 @@ class PackedRoutes(Sequence[Route]):
             prefsrc=whole["prefsrc"] if row["has_prefsrc"] else None,
             nexthops=(hop,) if row["has_hop"] else (),
             expired=bool(row["expired"]),
-            **{name: row[name] for name in same},  # type: ignore[arg-type]
+            **{name: row[name] for name in same},
         )
 
     def to_dict(self) -> dict[str, Any]:
