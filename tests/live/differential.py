@@ -110,7 +110,9 @@ class World:
     def _write(self, config: Config) -> None:
         new = {name: value for name, value in config.sysctls if self._values.get(name) != value}
         if new:
-            netns.run_in(self._fd, lambda: [Path("/proc/sys/net", n).write_text(str(v)) for n, v in new.items()])
+            netns.run_in(
+                self._fd, lambda: [Path("/proc/sys/net", n).write_text(str(v)) for n, v in new.items()]
+            )
         self._values.update(new)
 
     def ask(self, flows: tuple[FlowKey, ...]) -> Iterator[tuple[FlowKey, Answer, Answer]]:
@@ -163,7 +165,9 @@ def _wrong_error(decided: Decision, matched: Answer, done: Answer) -> list[str]:
     error = -(decided.error or 0)
     refused = any(check.error for check in decided.checks)
     right = {error} | (REFUSALS if refused else set())
-    return [f"{name} {answer}" for name, answer in (("fibmatch", matched), ("get", done)) if answer not in right]
+    return [
+        f"{name} {answer}" for name, answer in (("fibmatch", matched), ("get", done)) if answer not in right
+    ]
 
 
 def _wrong_nexthop(decided: Decision, flow: FlowKey, done: Route) -> list[str]:
@@ -242,11 +246,11 @@ def explained(decided: Decision) -> str:
     """The model's walk, for who looks for the difference."""
     lines = [f"{decided.verdict} {decided.error} {decided.reason} {decided.nexthops}"]
     for walk in [decided.walk, *(check.walk for check in decided.checks)]:
-        for visit in walk.visits if walk else ():
-            lines.append(f"  {visit.rule.priority} {visit.outcome} {visit.lookup and visit.lookup.route}")
+        lines += [
+            f"  {visit.rule.priority} {visit.outcome} {visit.lookup and visit.lookup.route}"
+            for visit in (walk.visits if walk else ())
+        ]
     return "\n".join(lines)
-
-
 
 
 def main() -> int:

@@ -78,7 +78,10 @@ HIGH4 = (10, 10, 10, 172)
 # Made once: hypothesis is slow at making strategies.
 SMALL, HOST, THIRD, WEIGHT, PERCENT = (st.integers(0, top) for top in (3, 9, 2, 2, 99))
 TOP, MIDDLE = st.sampled_from(HIGH4), st.sampled_from((0, 128))
-LENGTHS = {IPV4: st.sampled_from((0, 8, 12, 16, 20, 24, 32)), IPV6: st.sampled_from((0, 32, 40, 48, 60, 64, 128))}
+LENGTHS = {
+    IPV4: st.sampled_from((0, 8, 12, 16, 20, 24, 32)),
+    IPV6: st.sampled_from((0, 32, 40, 48, 60, 64, 128)),
+}
 SOURCE_LENGTHS = st.sampled_from((32, 48, 64, 128))
 
 
@@ -208,7 +211,9 @@ SELECTOR = st.sampled_from(
 def random_flow(rng: random.Random, family: int) -> FlowKey:
     """A question: output with and without a source and a device, or input."""
     target = random_address(rng, family)
-    odd = (*OWN4[:3], "10.0.0.255", "127.0.0.1") if family == IPV4 else (*OWN6[:3], "fe80::9", "::1", "ff02::5")
+    odd = (
+        (*OWN4[:3], "10.0.0.255", "127.0.0.1") if family == IPV4 else (*OWN6[:3], "fe80::9", "::1", "ff02::5")
+    )
     if rng.random() < 0.1:
         target = number(rng.choice(odd))
     flow = FlowKey(

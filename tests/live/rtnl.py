@@ -150,7 +150,9 @@ class Rtnl:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 25)  # SO_RCVBUFFORCE: the answers to a whole batch
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, 33, 1 << 25
+        )  # SO_RCVBUFFORCE: the answers to a whole batch
         self._socket.bind((0, 0))
         self._sequence = 0
 

@@ -13,6 +13,7 @@ from tracer.cli.convert import convert
 from tracer.cli.doctor import doctor
 from tracer.cli.expect import WithCommand, expect
 from tracer.cli.explain import explain
+from tracer.cli.snapshot import snapshot
 from tracer.cli.trace import trace
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command()(command(explain))
 app.command()(command(convert))
 app.command(cls=WithCommand)(command(expect))
 app.add_typer(lab.app, name="lab")
+app.command()(command(snapshot))
 app.command()(command(doctor))
 
 

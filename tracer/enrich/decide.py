@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tracer.enrich.nexthops import LOOPBACK
+from tracer.enrich.nexthops import LOOPBACK, Selectors
 from tracer.enrich.predict import Prediction, predict, with_master
 from tracer.enrich.reverse import SourceCheck, check_source, setting
 from tracer.enrich.routes import route_index
@@ -119,10 +119,7 @@ def _without_route(state: NetworkState, flow: FlowKey, walk: Prediction) -> Deci
 
 
 def _with_route(state: NetworkState, flow: FlowKey, walk: Prediction) -> Decision:
-    found = walk.final
-    assert found
-    assert found.route
-    route = found.route
+    found, route = walk.hit
     if route.type == LOCAL:
         hops = (Nexthop(with_master(state, flow).l3mdev or LOOPBACK),)
         return Decision("deliver", 0, walk, LOCAL, hops, flow.saddr or route.prefsrc or flow.daddr)
@@ -159,7 +156,7 @@ def _is_local(state: NetworkState, address: int) -> bool:
     if any(item.address == address for item in state.addresses if item.family == IPV4):
         return True
     table = route_index(state).table(255)
-    found = table.search(address) if table else None
+    found = table.search(address, Selectors()) if table else None
     return found is not None and found.type == LOCAL
 
 
@@ -174,17 +171,22 @@ def _input(state: NetworkState, flow: FlowKey) -> Decision:
     walk = predict(state, flow._replace(oif=0))
     if walk.error is None:
         return _unknown(walk)
-    forwarding = setting(state, flow.iif, "forwarding", only=True)
+    forwarding = bool(setting(state, flow.iif, "forwarding", only=True))
     if walk.error:
-        return _drop(walk.error if forwarding else EHOSTUNREACH, "" if forwarding else "forwarding is off", walk)
-    found = walk.final
-    assert found
-    assert found.route
-    if found.route.type in {LOCAL, BROADCAST}:
-        return _checked(state, flow, Decision("deliver", 0, walk, found.route.type), 0)
+        return _drop(
+            walk.error if forwarding else EHOSTUNREACH, "" if forwarding else "forwarding is off", walk
+        )
+    return _received(state, flow, walk, forwarding=forwarding)
+
+
+def _received(state: NetworkState, flow: FlowKey, walk: Prediction, *, forwarding: bool) -> Decision:
+    """A packet for which there is a route."""
+    found, route = walk.hit
+    if route.type in {LOCAL, BROADCAST}:
+        return _checked(state, flow, Decision("deliver", 0, walk, route.type), 0)
     if not forwarding:
         return _drop(EHOSTUNREACH, "forwarding is off", walk)
-    if found.route.type != UNICAST:
+    if route.type != UNICAST:
         return _drop(EINVAL, "a destination that is neither local nor to be forwarded", walk)
     devices = sorted({hop.ifindex for hop in found.nexthops})
     return _checked(state, flow, Decision("forward", 0, walk, UNICAST, found.nexthops), *devices)
@@ -230,13 +232,11 @@ def _decide6(state: NetworkState, flow: FlowKey) -> Decision:
         return _unknown(walk)
     if walk.error:
         return _drop(walk.error, "", walk)
-    found = walk.final
-    assert found
-    assert found.route
+    found, route = walk.hit
     hops = (Nexthop(found.device),) if found.device else found.nexthops
     policy = state.sysctls.get("net.ipv6.fib_multipath_hash_policy") if len(hops) > 1 else None
-    decided = Decision("send", 0, walk, found.route.type, hops, flow.saddr or None, hash_policy=policy)
-    if found.route.type in {LOCAL, ANYCAST}:
+    decided = Decision("send", 0, walk, route.type, hops, flow.saddr or None, hash_policy=policy)
+    if route.type in {LOCAL, ANYCAST}:
         return decided._replace(verdict="deliver")
     if incoming:
         on = "all" not in state.settings6 or state.settings6["all"].forwarding

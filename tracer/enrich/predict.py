@@ -80,6 +80,14 @@ class Prediction(NamedTuple):
         return self.lookups[-1] if self.error == 0 else None
 
     @property
+    def hit(self) -> tuple[Lookup, Route]:
+        """The lookup that found a usable route, and the route. Only where `error` is 0."""
+        found = self.final
+        if found is None or found.route is None:
+            raise ValueError("the walk found no route")
+        return found, found.route
+
+    @property
     def route(self) -> Route | None:
         """The route that counts; None if there is none."""
         return self.final.route if self.final else None
@@ -193,7 +201,9 @@ class _Walk:
         outcome = "suppressed" if thrown else lookup.result
         self._visits.append(Visit(rule, matched=True, outcome=outcome, lookup=lookup))
         if thrown is None:
-            return self._end(None, None, f"rule {rule.priority} suppresses one nexthop of the route and not another")
+            return self._end(
+                None, None, f"rule {rule.priority} suppresses one nexthop of the route and not another"
+            )
         return None if thrown or lookup.result in GOES_ON else self._end(None, _error_of(lookup))
 
     def _end(self, rule: Rule | None, error: int | None, unknown: str = "") -> Prediction:
@@ -204,7 +214,9 @@ def _lookup_of(found: Found | None, number: int, rule: Rule | None) -> Lookup:
     if found is None:
         return Lookup(rule, number, None, "miss", suppressed=False)
     result = RESULTS[TYPE_ERRORS.get(found.type, 0)]
-    return Lookup(rule, number, found.route, result, suppressed=False, nexthops=found.nexthops, device=found.device)
+    return Lookup(
+        rule, number, found.route, result, suppressed=False, nexthops=found.nexthops, device=found.device
+    )
 
 
 def _error_of(lookup: Lookup) -> int:

@@ -85,23 +85,28 @@ def _by_lookup(state: NetworkState, flow: FlowKey, mode: int, back: FlowKey) -> 
         return SourceCheck(mode, back, walk, None, unknown=walk.unknown)
     if walk.error:
         return _last_resort(mode, back, walk, "there is no route to the source")
-    route = walk.route
-    assert route
-    if route.type != UNICAST:
-        if route.type != LOCAL:
-            return SourceCheck(mode, back, walk, EINVAL, f"the source is a {route.type_name} address")
-        if not setting(state, flow.iif, "accept_local"):
-            return SourceCheck(mode, back, walk, EINVAL, "the source is an own address")
+    _, route = walk.hit
+    accepted = {UNICAST, LOCAL} if setting(state, flow.iif, "accept_local") else {UNICAST}
+    if route.type not in accepted:
+        own = "an own" if route.type == LOCAL else f"a {route.type_name}"
+        return SourceCheck(mode, back, walk, EINVAL, f"the source is {own} address")
+    return _by_device(state, flow, SourceCheck(mode, back, walk, 0), route)
+
+
+def _by_device(state: NetworkState, flow: FlowKey, passed: SourceCheck, route: Route) -> SourceCheck:
+    mode, back, walk = passed.mode, passed.flow, passed.walk
     if _uses(state, route, flow.iif):
-        return SourceCheck(mode, back, walk, 0)
+        return passed
     if not any(item.ifindex == flow.iif for item in state.addresses if item.family == IPV4):
-        return _last_resort(mode, back, walk, "the device has no address, and the source is reached elsewhere")
+        return _last_resort(
+            mode, back, walk, "the device has no address, and the source is reached elsewhere"
+        )
     if mode == STRICT:
         return SourceCheck(mode, back, walk, EXDEV, "the source is reached by another device")
-    return SourceCheck(mode, back, walk, 0)
+    return passed
 
 
-def _last_resort(mode: int, back: FlowKey, walk: Prediction, reason: str) -> SourceCheck:
+def _last_resort(mode: int, back: FlowKey, walk: Prediction | None, reason: str) -> SourceCheck:
     return SourceCheck(mode, back, walk, EXDEV if mode else 0, reason if mode else "")
 
 

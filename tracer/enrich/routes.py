@@ -12,7 +12,7 @@ from tracer.enrich.selectors import HOST_LENGTH, TOS_MASK
 from tracer.model.network import IPV4, NetworkState, Nexthop, NexthopObject, Route, address_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 BITS = HOST_LENGTH[IPV4]
 UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT, THROW = 1, 6, 7, 8, 9
@@ -116,7 +116,7 @@ class RouteIndex:
             self._tables[key] = None if routes is None else self._indexed(routes, family)
         return self._tables[key]
 
-    def _indexed(self, routes: tuple[Route, ...], family: int) -> Table:
+    def _indexed(self, routes: Sequence[Route], family: int) -> Table:
         if family == IPV4:
             return RouteTable(routes, self._state.nexthops)
         return RouteTable6(routes, self._state.nexthops, self._reach)

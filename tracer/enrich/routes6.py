@@ -143,9 +143,7 @@ class RouteTable6:
             hops = tuple(hop for hop in hops if not hop.flags & DEAD) or (choice.nexthop,)
         else:
             hops = tuple(
-                hop
-                for hop in hops
-                if hop == choice.nexthop or self._score(route, hop, selectors) is not None
+                hop for hop in hops if hop == choice.nexthop or self._score(route, hop, selectors) is not None
             )
         if route.type in LOCAL_TYPES:
             return Found(route, hops, route.type, LOOPBACK)

@@ -225,7 +225,6 @@ class RuleIndex:
         same = {link.group == rule.suppress_ifgroup for link in links if link}
         return same.pop() if len(same) == 1 else (None if same else False)
 
-
     def _lengths(self, route: Route) -> frozenset[int]:
         """The prefix lengths that the kernel may take the route to have.
 

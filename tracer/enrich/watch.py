@@ -34,7 +34,7 @@ from tracer.enrich.netlink import (
 from tracer.model.network import IPV4, IPV6, Link, NetworkState, NexthopObject, Route, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tracer.enrich.names import Namespace
     from tracer.enrich.selectors import FlowKey
@@ -190,7 +190,7 @@ class Watched:
 
     def _read_all_routes(self) -> None:
         small, large = _affordable(self._sizes, self._limit)
-        tables: dict[int, tuple[Route, ...]] = dict.fromkeys(small, ())
+        tables: dict[int, Sequence[Route]] = dict.fromkeys(small, ())
         if not large:
             tables.update(_by_table(self._routes(IPV4)))
         else:
@@ -215,7 +215,7 @@ class Watched:
             self._read_all_routes()
 
     def _changed_table(
-        self, routes: tuple[Route, ...], messages: list[decode.Message], table: int
+        self, routes: Sequence[Route], messages: list[decode.Message], table: int
     ) -> tuple[Route, ...]:
         after = patched(routes, messages) if len(routes) > READ_AGAIN else None
         return self._routes(IPV4, table) if after is None else after

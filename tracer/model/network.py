@@ -25,7 +25,7 @@ from tracer.model.routing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "IPV4", "IPV6", "Address", "DeviceSettings", "DeviceSettings6", "Link", "Neighbour", "Network",
@@ -53,8 +53,8 @@ class NetworkState:
     unsure_ns: int = 0
     rules: tuple[Rule, ...] = ()
     rules6: tuple[Rule, ...] = ()
-    tables: Mapping[int, tuple[Route, ...]] = field(default_factory=_empty)
-    tables6: Mapping[int, tuple[Route, ...]] = field(default_factory=_empty)
+    tables: Mapping[int, Sequence[Route]] = field(default_factory=_empty)
+    tables6: Mapping[int, Sequence[Route]] = field(default_factory=_empty)
     large: frozenset[int] = frozenset()
     large6: frozenset[int] = frozenset()
     links: Mapping[int, Link] = field(default_factory=_empty)
@@ -76,7 +76,7 @@ class NetworkState:
             return table in self.tables or table in self.large
         return table in self.tables6 or table in self.large6
 
-    def routes(self, family: int, table: int) -> tuple[Route, ...] | None:
+    def routes(self, family: int, table: int) -> Sequence[Route] | None:
         """The routes of a table in the kernel's order; None if it is unknown or was too large to read."""
         return (self.tables if family == IPV4 else self.tables6).get(table)
 
@@ -128,11 +128,23 @@ class NetworkState:
 
 
 def _pairs(mapping: Mapping[Any, Any]) -> list[list[Any]]:
-    return [[key, plain(value)] for key, value in mapping.items()]
+    return [
+        [key, value.to_dict() if hasattr(value, "to_dict") else plain(value)]
+        for key, value in mapping.items()
+    ]
 
 
-def _tables(pairs: Any) -> dict[int, tuple[Route, ...]]:
-    return {number: tuple(Route.from_dict(item) for item in routes) for number, routes in pairs}
+def _tables(pairs: Any) -> dict[int, Sequence[Route]]:
+    return {number: _routes(number, routes) for number, routes in pairs}
+
+
+def _routes(table: int, values: Any) -> Sequence[Route]:
+    """A list of routes, or the columns of many (only a snapshot has these, so numpy stays out of the rest)."""
+    if isinstance(values, list):
+        return tuple(Route.from_dict(item) for item in values)
+    from tracer.model.packed import PackedRoutes
+
+    return PackedRoutes.from_dict(table, values)
 
 
 class Network:
