@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Packets that were dropped, by reason and place: net/core/skbuff.c. */
 
-
 BPF_TABLE("percpu_hash", struct drop_key, struct walk_count, drops, DROPS);
 
 TRACEPOINT(kfree_skb)

@@ -5,11 +5,9 @@
 
 BPF_ARRAY(active, u32, 1);
 BPF_ARRAY(settings, struct top_settings, 2);
-BPF_ARRAY(classes, struct top_classes, 2);
+BPF_ARRAY(edges, u32, 2 * EDGE_END);
 
-#define TARGET_STEPS 17 /* halvings that find one of 65536 edges */
-#define SOURCE_STEPS 13
-#define SMALL_STEPS 9
+#define HALVINGS 17 /* that find one of 65536 edges */
 
 inline_always bool same_prefix(const u8 *address, const u8 *prefix, const u8 *mask)
 {
@@ -37,22 +35,29 @@ inline_always bool wanted(const struct top_settings *now, const u8 *saddr, const
 	return !(terms & TERM_UID) || uid == now->wanted_uid;
 }
 
-/* How many edges are not above the value; `size` is a power of two, to keep the verifier sure of the index. */
-#define COUNT_BELOW(edges, size, steps, from, to, value)                \
-	({                                                              \
-		u32 low_ = (from), high_ = (to);                        \
-		_Pragma("clang loop unroll(disable)")                   \
-		for (int i_ = 0; i_ < (steps); i_++) {                  \
-			u32 middle_ = ((low_ + high_) / 2) & ((size)-1); \
-			if (low_ >= high_)                              \
-				break;                                  \
-			if ((edges)[middle_] <= (value))                \
-				low_ = middle_ + 1;                     \
-			else                                            \
-				high_ = middle_;                        \
-		}                                                       \
-		low_;                                                   \
-	})
+inline_always u32 edge(const struct top_settings *now, u32 at)
+{
+	u32 index = (now->half ? EDGE_END : 0) + at, *found = edges.lookup(&index);
+
+	return found ? *found : 0;
+}
+
+/* How many edges of a part, from `low` up to before `high`, are not above the value. */
+inline_always u32 count_below(const struct top_settings *now, u32 part, u32 low, u32 high, u32 value)
+{
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < HALVINGS; i++) {
+		u32 middle = (low + high) / 2;
+
+		if (low >= high)
+			break;
+		if (edge(now, part + middle) <= value)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
 
 /* The bit of a table in may_suppress and may_end. Two tables may share one: then more is kept than needed. */
 inline_always bool has_table(const u64 *bits, u32 table)

@@ -19,15 +19,17 @@ struct frames {
 };
 
 /* Members that the route shares with its first nexthop: read in one go, as they lie in one allocation. */
-#define ROUTE_SPAN (offsetof(struct fib_info, fib_nh) + offsetof(struct fib_nh, nh_parent) + 8 - \
-		    offsetof(struct fib_info, fib_flags))
+#define ROUTE_SPAN                                                                    \
+	(offsetof(struct fib_info, fib_nh) + offsetof(struct fib_nh, nh_parent) + 8 - \
+	 offsetof(struct fib_info, fib_flags))
 #define ROUTE(slot, member) PICK((slot)->route, struct fib_info, fib_flags, member)
-#define PARENT_AT (offsetof(struct fib_info, fib_nh) + offsetof(struct fib_nh, nh_parent) - \
-		   offsetof(struct fib_info, fib_flags))
+#define PARENT_AT                                                                 \
+	(offsetof(struct fib_info, fib_nh) + offsetof(struct fib_nh, nh_parent) - \
+	 offsetof(struct fib_info, fib_flags))
 #define NEXTHOP_AT (offsetof(struct fib_info, fib_nh) - offsetof(struct fib_info, fib_flags))
-#define NEXTHOP(slot, member)                              \
-	(*(typeof(MEMBER(struct fib_nh_common, member)) *)( \
-		(const char *)(slot)->route + NEXTHOP_AT + offsetof(struct fib_nh_common, member)))
+#define NEXTHOP(slot, member)                                                                         \
+	(*(typeof(MEMBER(struct fib_nh_common, member)) *)((const char *)(slot)->route + NEXTHOP_AT + \
+							   offsetof(struct fib_nh_common, member)))
 
 struct slot {
 	u64 since_ns; /* struct walk_pending */
@@ -135,9 +137,8 @@ inline_always void take_route(struct slot *slot, const struct lookup *lookup)
 
 /* What rules and routes can tell of the flow key, and what tells the caller. */
 inline_always void take_flow(struct slot *slot, const struct top_settings *now, const struct flowi4 *flow,
-			     const struct cpu_state *cpu, u32 which)
+			     const struct cpu_state *cpu)
 {
-	const struct top_classes *known = classes.lookup(&which);
 	u8 proto = flow->__fl_common.flowic_proto;
 	struct walk_key *key = &slot->key;
 	u16 sport = 0, dport = 0;
@@ -166,23 +167,18 @@ inline_always void take_flow(struct slot *slot, const struct top_settings *now, 
 		key->site = (bpf_get_current_pid_tgid() >> 32) << 4 | (slot->flow & KSTACK_MASK) >> 10;
 		key->shape |= SHAPE_TASK;
 	}
-	if (!known)
-		return;
 	number = __builtin_bswap32(flow->daddr);
-	key->target_class = COUNT_BELOW(known->targets, 65536, TARGET_STEPS, known->first[number >> 16],
-					known->first[(number >> 16) + 1], number);
-	if (now->sources) {
-		number = __builtin_bswap32(flow->saddr);
+	key->target_class = count_below(now, EDGE_TARGETS, edge(now, EDGE_FIRST + (number >> 16)),
+					edge(now, EDGE_FIRST + (number >> 16) + 1), number);
+	if (now->sources)
 		key->source_class =
-			COUNT_BELOW(known->sources, 4096, SOURCE_STEPS, 0, now->sources, number);
-	}
+			count_below(now, EDGE_SOURCES, 0, now->sources, __builtin_bswap32(flow->saddr));
 	if (now->uids)
-		key->uid_class = COUNT_BELOW(known->uids, 256, SMALL_STEPS, 0, now->uids,
-					     flow->__fl_common.flowic_uid.val);
+		key->uid_class = count_below(now, EDGE_UIDS, 0, now->uids, flow->__fl_common.flowic_uid.val);
 	if (now->sports)
-		key->sport_class = COUNT_BELOW(known->sports, 256, SMALL_STEPS, 0, now->sports, sport);
+		key->sport_class = count_below(now, EDGE_SPORTS, 0, now->sports, sport);
 	if (now->dports)
-		key->dport_class = COUNT_BELOW(known->dports, 256, SMALL_STEPS, 0, now->dports, dport);
+		key->dport_class = count_below(now, EDGE_DPORTS, 0, now->dports, dport);
 }
 
 /* The namespace: of the nexthop's device, of the packet being received, or of the task. */
@@ -276,7 +272,7 @@ inline_always void describe(void *ctx, struct slot *slot, const struct lookup *l
 		take_route(slot, lookup);
 	else
 		slot->key.device = cpu->softirq ? cpu->received : net_of_task();
-	take_flow(slot, now, flow, cpu, zero);
+	take_flow(slot, now, flow, cpu);
 	if (!ways.lookup(&slot->key) && introduce(ctx, slot, flow, cpu))
 		ways.update(&slot->key, &none);
 }

@@ -22,6 +22,7 @@ LAYERS = (
     "replay",
     "console",
     "tracing",
+    "top",
     "cli",
 )
 # What `import tracer` offers (reading a capture) stands on the layers up to outputs.

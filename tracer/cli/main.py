@@ -11,6 +11,7 @@ from tracer.cli import lab
 from tracer.cli.common import command, end, open_missing_streams
 from tracer.cli.convert import convert
 from tracer.cli.doctor import doctor
+from tracer.cli.top import top
 from tracer.cli.trace import trace
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(command(trace))
+app.command()(command(top))
 app.command()(command(convert))
 app.add_typer(lab.app, name="lab")
 app.command()(command(doctor))

@@ -59,7 +59,13 @@ class Map:
             count = ctypes.c_uint32(room)
             before = ctypes.byref(position) if started else None
             code = self._lib.bpf_map_lookup_batch(
-                self._fd, before, ctypes.byref(position), _at(some_keys), _at(some_values), ctypes.byref(count), None
+                self._fd,
+                before,
+                ctypes.byref(position),
+                _at(some_keys),
+                _at(some_values),
+                ctypes.byref(count),
+                None,
             )
             number = ctypes.get_errno() if code < 0 else 0
             if number == errno.ENOSPC:
@@ -87,6 +93,15 @@ class Map:
         if len(value) != self._value_bytes:
             raise TracerError(f"{len(value)} bytes for a map whose values have {self._value_bytes}")
         if self._lib.bpf_map_update_elem(self._fd, ctypes.byref(key), value, ctypes.c_uint64(0)) < 0:
+            raise _failure("write a map")
+
+    def write_range(self, start: int, values: NDArray[np.uint32]) -> None:
+        """Set elements of an array of 32-bit numbers, from `start` on."""
+        keys = np.arange(start, start + len(values), dtype=np.uint32)
+        values = np.ascontiguousarray(values)
+        count = ctypes.c_uint32(len(values))
+        update = self._lib.bpf_map_update_batch
+        if len(values) and update(self._fd, _at(keys), _at(values), ctypes.byref(count), None) < 0:
             raise _failure("write a map")
 
     def delete(self, keys: NDArray[np.uint8]) -> None:

@@ -17,8 +17,8 @@ from tracer.top.ways import Way, as_rows, explain, forget_route, forget_rules
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from tracer.enrich.filters import Selection
     from tracer.enrich.names import Names
-    from tracer.enrich.resolve import Selection
     from tracer.kernel.loader import Loaded
     from tracer.model.network import Network, NetworkState
     from tracer.wire.layout import Layout
@@ -58,12 +58,14 @@ class World:
 class Counters:
     """The maps of one run. `apply` after every change of the configuration, `collect` as often as wanted."""
 
-    def __init__(self, loaded: Loaded, layouts: tuple[Layout, Layout], selection: Selection, world: World) -> None:
-        self._loaded, self._world, self._selection = loaded, world, selection
+    def __init__(
+        self, loaded: Loaded, layouts: tuple[Layout, Layout], selection: Selection, world: World
+    ) -> None:
+        self._loaded, self._world, self.selection = loaded, world, selection
         self._layout, self._terms = layouts[0], layouts[1].enums["filter_term"]
         self._maps = {
             name: Map(loaded.map_descriptor(name))
-            for name in ("ways", "infos", "slots", "drops", "lost", "settings", "classes", "active")
+            for name in ("ways", "infos", "slots", "drops", "lost", "settings", "edges", "active")
         }
         structs = self._layout.structs
         self._key, self._count = structs["walk_key"], structs["walk_count"]
@@ -73,40 +75,42 @@ class Counters:
         self._counted: dict[bytes, int] = {}
         self._known: dict[bytes, tuple[list[Share], int]] = {}
         self._symbols: dict[int, str] = {}
-        self._distinctions: settings.Distinctions | None = None
+        self._settings: Any = None
+        self._which = self._half = 0
         self.totals = Totals()
 
     def apply(self, states: Sequence[NetworkState]) -> None:
         """Count by this configuration from now on."""
-        self.collect()
+        if self._epoch:
+            self.collect()
         self._known.clear()
-        self._distinctions = settings.distinctions(states)
-        self._vague = self._distinctions.vague_rules, self._distinctions.vague_routes
-        self._begin_epoch()
+        told_apart = settings.distinctions(states)
+        self._vague = told_apart.vague_rules, told_apart.vague_routes
+        self._half ^= 1
+        parts = self._layout.enums["edge_part"]
+        for name, found in settings.edges(told_apart):
+            self._maps["edges"].write_range(self._half * parts["EDGE_END"] + parts[name], found)
+        self._settings = settings.pack(self._layout, told_apart, self.selection, self._terms)
+        self._settings["half"] = self._half
+        self.turn()
 
     def turn(self) -> None:
         """Begin a new set of counters, so that those out of use can go."""
-        self._begin_epoch()
+        self._epoch += 1
+        self._switch(self._epoch)
 
     def stop(self) -> None:
         """Count no more, and add what is still open."""
-        self._epoch += 1
-        assert self._distinctions is not None  # noqa: S101 - applied before anything was counted
-        packed, _ = settings.pack(self._layout, self._distinctions, self._selection, 0, self._terms)
-        which = self._epoch & 1
-        self._maps["settings"].write(which, packed)
-        self._maps["active"].write(0, which.to_bytes(4, "little"))
+        self._switch(0)
         time.sleep(_GRACE_S)  # probes that run end meanwhile
         self.collect(final=True)
 
-    def _begin_epoch(self) -> None:
-        assert self._distinctions is not None  # noqa: S101
-        self._epoch += 1
-        which = self._epoch & 1
-        packed = settings.pack(self._layout, self._distinctions, self._selection, self._epoch, self._terms)
-        self._maps["settings"].write(which, packed[0])
-        self._maps["classes"].write(which, packed[1])
-        self._maps["active"].write(0, which.to_bytes(4, "little"))
+    def _switch(self, epoch: int) -> None:
+        """Make other settings the ones in use; the probes that run go on with those before."""
+        self._which ^= 1
+        self._settings["epoch"] = epoch
+        self._maps["settings"].write(self._which, self._settings.tobytes())
+        self._maps["active"].write(0, self._which.to_bytes(4, "little"))
 
     def collect(self, *, final: bool = False) -> Totals:
         """Read what came since the last call."""
@@ -167,7 +171,7 @@ class Counters:
         return found if found[1] else None
 
     def _explain(self, way: Way, last_ns: int) -> tuple[list[Share], int]:
-        world, selection = self._world, self._selection
+        world, selection = self._world, self.selection
         if selection.netns is not None and way.netns != selection.netns:
             return [], 0
         if selection.iif is not None and (way.netns, int(way.key["iif"])) not in selection.iif:
@@ -189,8 +193,13 @@ class Counters:
 
     def _collect_drops(self) -> None:
         """Dropped packets, unless the filter asks for what a freed packet does not show."""
-        chosen = self._selection
-        if chosen.purpose is not None or chosen.table is not None or chosen.iif is not None or chosen.uid is not None:
+        chosen = self.selection
+        if (
+            chosen.purpose is not None
+            or chosen.table is not None
+            or chosen.iif is not None
+            or chosen.uid is not None
+        ):
             return
         raw_keys, raw = self._maps["drops"].read()
         keys, counts = as_rows(raw_keys, self._layout.structs["drop_key"]), as_rows(raw, self._count)
@@ -219,4 +228,3 @@ class Counters:
         if address not in self._symbols:
             self._symbols[address] = self._loaded.symbol(address)
         return self._symbols[address]
-

@@ -1,4 +1,4 @@
-"""What is counted: one item per rule, route, table, verdict, reason and caller, and which of them a decision adds to."""
+"""What is counted: an item per rule, route, table, verdict, reason and caller, and what a decision adds to each."""
 
 from __future__ import annotations
 
@@ -160,7 +160,13 @@ def route_item(state: NetworkState, route: Route, names: Names) -> Item:
     text = route_text(route, state, names) + (f" metric {route.metric}" if route.metric else "")
     table = names.tables.get(route.table, str(route.table))
     return Item(
-        "route", state.inode, table=table, table_id=route.table, prefix=route.prefix, route=text, evidence="inferred"
+        "route",
+        state.inode,
+        table=table,
+        table_id=route.table,
+        prefix=route.prefix,
+        route=text,
+        evidence="inferred",
     )
 
 

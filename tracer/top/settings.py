@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tracer.enrich.resolve import Selection
+    from tracer.enrich.filters import Selection
     from tracer.model.network import NetworkState, Rule
     from tracer.wire.layout import Layout
 
@@ -62,7 +62,9 @@ def distinctions(states: Sequence[NetworkState]) -> Distinctions:
     uids = _edges(_limits(rule.uid for rule in rules))
     sports = _edges(_limits(rule.sport for rule in rules if not rule.sport_mask))
     dports = _edges(_limits(rule.dport for rule in rules if not rule.dport_mask))
-    vague = len(of_rules) > TARGETS or len(sources) > SOURCES or max(map(len, (uids, sports, dports))) > OTHERS
+    vague = (
+        len(of_rules) > TARGETS or len(sources) > SOURCES or max(map(len, (uids, sports, dports))) > OTHERS
+    )
     tos = any(rule.tos or rule.dscp is not None for rule in rules) or any(r.tos for r in _routes(states))
     return Distinctions(
         targets=both if len(both) <= TARGETS else of_rules[:TARGETS],
@@ -105,29 +107,33 @@ def _is_sure(rule: Rule) -> bool:
     return rule.action == "lookup" and not any(selectors) and rule.dscp is None
 
 
-def pack(
-    layout: Layout, told_apart: Distinctions, selection: Selection, epoch: int, filter_terms: dict[str, int]
-) -> tuple[bytes, bytes]:
-    """The `struct top_settings` and `struct top_classes` for the kernel."""
+def pack(layout: Layout, told_apart: Distinctions, selection: Selection, terms: dict[str, int]) -> Any:
+    """The `struct top_settings` for the kernel, without epoch and half."""
     settings = np.zeros((), layout.structs["top_settings"])
     for name in ("may_suppress", "may_end", "mark_bits", "sport_bits", "dport_bits", "tos_bits"):
         settings[name] = getattr(told_apart, name)
-    settings["epoch"] = epoch
-    _filter(settings, selection, filter_terms)
-    classes = np.zeros((), layout.structs["top_classes"])
-    for name in ("targets", "sources", "uids", "sports", "dports"):
-        edges = getattr(told_apart, name)
-        classes[name][: len(edges)] = edges
-        if name != "targets":
-            settings[name] = len(edges)
+    for name in ("sources", "uids", "sports", "dports"):
+        settings[name] = len(getattr(told_apart, name))
+    _filter(settings, selection, terms)
+    return settings
+
+
+def edges(told_apart: Distinctions) -> Iterator[tuple[str, NDArray[np.uint32]]]:
+    """What goes into each part of the map of edges, by the part's name."""
     starts = np.arange(65537, dtype=np.uint64) << np.uint64(16)
-    classes["first"][: len(starts)] = np.searchsorted(told_apart.targets.astype(np.uint64), starts, "left")
-    return settings.tobytes(), classes.tobytes()
+    first = np.searchsorted(told_apart.targets.astype(np.uint64), starts, "left")
+    yield "EDGE_FIRST", first.astype(np.uint32)
+    for name in ("targets", "sources", "uids", "sports", "dports"):
+        yield f"EDGE_{name.upper()}", getattr(told_apart, name)
 
 
 def _filter(settings: Any, selection: Selection, terms: dict[str, int]) -> None:
     active = 0
-    for name, address, mask in (("src", "saddr", "smask"), ("dst", "daddr", "dmask"), ("host", "haddr", "hmask")):
+    for name, address, mask in (
+        ("src", "saddr", "smask"),
+        ("dst", "daddr", "dmask"),
+        ("host", "haddr", "hmask"),
+    ):
         prefix = getattr(selection, name)
         if prefix is not None:
             settings[address][:4] = np.frombuffer(prefix.network_address.packed, np.uint8)

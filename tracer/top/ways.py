@@ -114,7 +114,9 @@ def caller_of(way: Way, stack: Callable[[int], tuple[str, ...]]) -> tuple[Purpos
     number = int(way.info["stack"])
     caller: Caller = classify(stack(number)) if number >= 0 else UNKNOWN_CALLER
     from_device = int(way.key["iif"]) > 1
-    if (caller.purpose is Purpose.INPUT and not from_device) or (caller.purpose is Purpose.OUTPUT and from_device):
+    if (caller.purpose is Purpose.INPUT and not from_device) or (
+        caller.purpose is Purpose.OUTPUT and from_device
+    ):
         return Purpose.UNKNOWN, ""
     trial = int(way.key["flags"]) & _ANYSRC or int(way.key["proto"]) != _ICMP
     if caller.probes and trial:
