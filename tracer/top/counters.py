@@ -77,15 +77,20 @@ class Counters:
         self._symbols: dict[int, str] = {}
         self._settings: Any = None
         self._which = self._half = 0
+        self._applied: frozenset[int] = frozenset()
+        self.outdated = False
         self.totals = Totals()
 
     def apply(self, states: Sequence[NetworkState]) -> None:
         """Count by this configuration from now on."""
+        self._known.clear()
         if self._epoch:
             self.collect()
-        self._known.clear()
+            self._known.clear()
         told_apart = settings.distinctions(states)
         self._vague = told_apart.vague_rules, told_apart.vague_routes
+        self._applied = frozenset(state.inode for state in states)
+        self.outdated = False
         self._half ^= 1
         parts = self._layout.enums["edge_part"]
         for name, found in settings.edges(told_apart):
@@ -176,9 +181,10 @@ class Counters:
             return [], 0
         if selection.iif is not None and (way.netns, int(way.key["iif"])) not in selection.iif:
             return [], 0
-        if way.netns:
-            world.ensure(way.netns)
         states = world.network.candidates(way.netns, last_ns)
+        if way.netns not in self._applied:  # its rules and routes were not told apart
+            states = ()
+            self.outdated = self.outdated or bool(way.netns and world.ensure(way.netns))
         decided = explain(way, states, self._loaded.stack, world.names)
         if selection.purpose is not None and decided.purpose != selection.purpose:
             return [], 0

@@ -123,10 +123,10 @@ class _Session:
         while not self._at_end(screen):
             time.sleep(_POLL_S)
             self._poll()
+            self._counters.collect()  # often, so that a change leaves little in doubt
             due_s = (time.monotonic_ns() - self._shown_ns) / 1e9
             if due_s < self._options.interval_s:
                 continue
-            self._counters.collect()
             self._counters.turn()
             if screen is not None:
                 screen.show(self._text(), "q ends")
@@ -137,7 +137,7 @@ class _Session:
                 self._shown_ns = time.monotonic_ns()
 
     def _poll(self) -> None:
-        if self._follower.poll():
+        if self._follower.poll() or self._counters.outdated:
             self._apply()
 
     def _apply(self) -> None:

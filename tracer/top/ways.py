@@ -10,14 +10,14 @@ import numpy as np
 from tracer.correlate.callers import UNKNOWN_CALLER, Caller, Purpose, classify
 from tracer.enrich.inference import explain_decision
 from tracer.enrich.predict import predict
-from tracer.enrich.selectors import FlowKey
+from tracer.enrich.selectors import HOST_LENGTH, FlowKey
 from tracer.top.items import Decided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tracer.enrich.names import Names
-    from tracer.model.network import NetworkState
+    from tracer.model.network import NetworkState, Route
 
 SHOWN = 24
 _MIX, _WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
@@ -133,16 +133,42 @@ def explain(
     if lookups is None:  # too long to be known whole: only the last lookup is, and by no rule
         lookups, states = [(int(way.key["table"]), int(way.key["error"]))], ()
     rows = records(way, lookups)
-    chosen = states[0] if states else None
-    explained = explain_decision(rows, purpose, caller, states[:1], names)
-    for state in states[1:] if chosen and not _is_explained(explained) else ():
-        other = explain_decision(rows, purpose, caller, (state,), names)
-        if _is_explained(other):
-            chosen, explained = state, other
-            break
-    return Decided(
+    found = [(state, explain_decision(rows, purpose, caller, (state,), names)) for state in states]
+    chosen, explained = next(
+        ((state, explained) for state, explained in found if _is_explained(explained)),
+        found[0] if found else (None, None),
+    )
+    if explained is None:
+        explained = explain_decision(rows, purpose, caller, (), names)
+    decided = Decided(
         explained, purpose, caller, way.netns, chosen, int(way.key["iif"]), way.lookups - len(lookups)
     )
+    if any(state.rules != chosen.rules for state in states if chosen):
+        forget_rules(decided)
+    route = explained.route
+    if chosen and route and any(_in_doubt(route, chosen, state) for state in states if state is not chosen):
+        forget_route(decided)
+    return decided
+
+
+def _in_doubt(route: Route, one: NetworkState, other: NetworkState) -> bool:
+    """Whether a route that came or went between two states looks the same and has addresses in common with this one.
+
+    A counter that was made for one of the states may then count for both.
+    """
+    tables = (frozenset(state.routes(route.family, route.table) or ()) for state in (one, other))
+    changed = next(tables) ^ next(tables)
+    return any(_looks(item) == _looks(route) and _overlap(item, route) for item in changed if item != route)
+
+
+def _looks(route: Route) -> tuple[object, ...]:
+    """What a probe can read of it."""
+    return route.type, route.protocol, route.scope, route.metric, route.nhid, route.nexthops
+
+
+def _overlap(one: Route, other: Route) -> bool:
+    shift = HOST_LENGTH[one.family] - min(one.dst_len, other.dst_len)
+    return one.dst >> shift == other.dst >> shift
 
 
 def _is_explained(explained: Any) -> bool:
