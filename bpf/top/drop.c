@@ -8,20 +8,28 @@ TRACEPOINT(kfree_skb)
 	const struct top_settings *now = settings_in_use();
 	struct cpu_state *cpu = this_cpu();
 	struct walk_count none = {}, *count;
+	struct sk_buff *skb = (void *)ctx->args[0];
+	struct net_device *device = 0;
 	struct packet packet = {};
+	u16 protocol = 0;
 	struct drop_key key = {};
 
-	if (!now || !cpu || !read_packet(cpu, &packet, (void *)ctx->args[0], false, true))
+	if (!now || !cpu)
 		return 0;
-	if (packet.ethertype != ETH_P_IP ||
-	    !wanted(now, packet.flow.saddr, packet.flow.daddr, packet.mark, now->wanted_uid))
+	READ(protocol, &skb->protocol);
+	if (host16(protocol) != ETH_P_IP)
 		return 0;
+	if (now->active) {
+		if (!read_packet(cpu, &packet, skb, false, true) ||
+		    !wanted(now, packet.flow.saddr, packet.flow.daddr, packet.mark, now->wanted_uid))
+			return 0;
+	}
+	READ(device, &skb->dev);
+	read_device(cpu, device, &key.ifindex, &key.netns);
 	key.location = ctx->args[1];
 #if KFREE_SKB_ARGUMENTS >= 3
 	key.reason = ctx->args[2];
 #endif
-	key.netns = packet.netns;
-	key.ifindex = packet.ifindex;
 	count = drops.lookup_or_try_init(&key, &none);
 	if (!count) {
 		lose(LOST_DROPS, 1);

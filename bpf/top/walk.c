@@ -18,21 +18,14 @@ struct frames {
 	u64 ip[STACK_FRAMES];
 };
 
-/* Members that the route shares with its first nexthop: read in one go, as they lie in one allocation. */
-#define ROUTE_SPAN                                                                    \
-	(offsetof(struct fib_info, fib_nh) + offsetof(struct fib_nh, nh_parent) + 8 - \
-	 offsetof(struct fib_info, fib_flags))
+#define ROUTE_SPAN SPAN(struct fib_info, fib_flags, fib_priority)
 #define ROUTE(slot, member) PICK((slot)->route, struct fib_info, fib_flags, member)
-#define PARENT_AT                                                                 \
-	(offsetof(struct fib_info, fib_nh) + offsetof(struct fib_nh, nh_parent) - \
-	 offsetof(struct fib_info, fib_flags))
-#define NEXTHOP_AT (offsetof(struct fib_info, fib_nh) - offsetof(struct fib_info, fib_flags))
-#define NEXTHOP(slot, member)                                                                         \
-	(*(typeof(MEMBER(struct fib_nh_common, member)) *)((const char *)(slot)->route + NEXTHOP_AT + \
-							   offsetof(struct fib_nh_common, member)))
+#define NEXTHOP_SPAN SPAN(struct fib_nh_common, nhc_dev, nhc_gw)
+#define NEXTHOP(slot, member) PICK((slot)->nexthop, struct fib_nh_common, nhc_dev, member)
 
 struct slot {
 	u64 since_ns; /* struct walk_pending */
+	u64 name;
 	struct walk_key key;
 	u64 flow;
 	u64 sequence;
@@ -46,12 +39,18 @@ struct slot {
 	u32 tables[SHOWN];
 	s32 errors[SHOWN];
 	BUFFER(route, ROUTE_SPAN);
+	BUFFER(nexthop, NEXTHOP_SPAN);
 };
 
 BPF_PERCPU_ARRAY(slots, struct slot, SLOTS);
-BPF_TABLE("percpu_hash", struct walk_key, struct walk_count, ways, WAYS);
-BPF_HASH(infos, struct walk_key, struct walk_info, WAYS);
-BPF_PERCPU_ARRAY(new_info, struct walk_info, 1);
+struct known {
+	struct walk_key key;
+	struct walk_info info;
+};
+
+BPF_TABLE("percpu_hash", u64, struct walk_count, ways, WAYS);
+BPF_HASH(infos, u64, struct known, WAYS);
+BPF_PERCPU_ARRAY(new_known, struct known, 1);
 BPF_TABLE("stacktrace", int, struct frames, stacks, 16384);
 
 /* One lookup: what the tracepoint says, and the flow key. */
@@ -88,51 +87,44 @@ inline_always u64 net_of_task(void)
 }
 
 /* The route that a nexthop object was found through says nothing of itself; the object has an id. */
-inline_always void read_object(struct walk_key *key, struct fib_nh_common *nhc)
+inline_always void read_object(struct walk_info *info, struct fib_nh_common *nhc)
 {
 	struct nexthop *object = 0;
 
-	key->hints = HINT_NEXTHOP_OBJECT;
+	info->hints = HINT_NEXTHOP_OBJECT;
 	READ(object, &((struct nh_info *)((char *)nhc - offsetof(struct nh_info, fib_nhc)))->nh_parent);
 	if (object)
-		READ(key->nexthop_id, &object->id);
+		READ(info->nexthop_id, &object->id);
 }
 
-inline_always void take_route(struct slot *slot, const struct lookup *lookup)
+inline_always void take_route(struct slot *slot, struct walk_info *info, struct cpu_state *cpu)
 {
-	const char *nhc = (const char *)lookup->nhc;
-	struct walk_key *key = &slot->key;
+	struct fib_nh_common *nhc = (struct fib_nh_common *)slot->key.nexthop;
 	u64 parent = 0;
 
-	/* Most often the nexthop is the first of its route, and the route lies in front of it. */
-	if (bpf_probe_read_kernel(slot->route, ROUTE_SPAN, nhc - NEXTHOP_AT))
-		slot->route[0] = 0;
-	parent = *(u64 *)((char *)slot->route + PARENT_AT);
-	if (NEXTHOP(slot, nhc_family) != AF_INET)
-		parent = 0; /* a fib6_nh: only nexthop objects lend those to IPv4 */
-	key->nexthop = (u64)nhc;
-	key->device = (u64)NEXTHOP(slot, nhc_dev);
-	key->gateway_family = NEXTHOP(slot, nhc_gw_family);
-	if (key->gateway_family == AF_INET) {
-		key->gateway = *(u32 *)&NEXTHOP(slot, nhc_gw);
-	} else if (key->gateway_family == AF_INET6) {
-		const u32 *words = (const u32 *)&NEXTHOP(slot, nhc_gw);
-
-		key->gateway = words[0] ^ words[1] * 3 ^ words[2] * 5 ^ words[3] * 7;
-	}
+	if (bpf_probe_read_kernel(slot->nexthop, NEXTHOP_SPAN, &nhc->nhc_dev))
+		return;
+	read_device(cpu, NEXTHOP(slot, nhc_dev), &info->ifindex, &info->netns);
+	info->gateway_family = NEXTHOP(slot, nhc_gw_family);
+	if (info->gateway_family == AF_INET)
+		__builtin_memcpy(info->gateway, &NEXTHOP(slot, nhc_gw), 4);
+	else if (info->gateway_family == AF_INET6)
+		__builtin_memcpy(info->gateway, &NEXTHOP(slot, nhc_gw), 16);
+	if (NEXTHOP(slot, nhc_family) ==
+	    AF_INET) /* else a fib6_nh: only nexthop objects lend those to IPv4 */
+		READ(parent, &((struct fib_nh *)nhc)->nh_parent);
 	if (!parent) {
-		read_object(key, lookup->nhc);
+		read_object(info, nhc);
 		return;
 	}
-	if (parent != (u64)(nhc - offsetof(struct fib_info, fib_nh)) &&
-	    bpf_probe_read_kernel(slot->route, SPAN(struct fib_info, fib_flags, fib_priority),
+	if (bpf_probe_read_kernel(slot->route, ROUTE_SPAN,
 				  (char *)parent + offsetof(struct fib_info, fib_flags)))
 		return;
-	key->owner_table = ROUTE(slot, fib_tb_id);
-	key->route_type = ROUTE(slot, fib_type);
-	key->route_protocol = ROUTE(slot, fib_protocol);
-	key->route_scope = ROUTE(slot, fib_scope);
-	key->priority = ROUTE(slot, fib_priority);
+	info->owner_table = ROUTE(slot, fib_tb_id);
+	info->route_type = ROUTE(slot, fib_type);
+	info->route_protocol = ROUTE(slot, fib_protocol);
+	info->route_scope = ROUTE(slot, fib_scope);
+	info->priority = ROUTE(slot, fib_priority);
 }
 
 /* What rules and routes can tell of the flow key, and what tells the caller. */
@@ -181,43 +173,38 @@ inline_always void take_flow(struct slot *slot, const struct top_settings *now, 
 		key->dport_class = count_below(now, EDGE_DPORTS, 0, now->dports, dport);
 }
 
-/* The namespace: of the nexthop's device, of the packet being received, or of the task. */
+/* The namespace of a lookup that found nothing: of the packet being received, or of the task. */
 inline_always void find_netns(struct walk_info *info, const struct walk_key *key, struct cpu_state *cpu)
 {
-	const struct net *net = 0;
-	u32 ifindex = 0, netns = 0;
+	u32 ifindex = 0;
 
-	if (key->nexthop || cpu->softirq) {
-		read_device(cpu, (const struct net_device *)key->device, &ifindex, &netns);
-		if (key->nexthop)
-			info->ifindex = ifindex;
-		else if (key->iif > 1 && key->iif != ifindex)
-			netns = 0; /* several packets were announced before the first was routed */
-	} else {
-		net = (const struct net *)key->device;
-		netns = netns_of(cpu, net);
+	if (!cpu->softirq) {
+		info->netns = netns_of(cpu, (const struct net *)key->device);
+		return;
 	}
-	info->netns = netns;
+	read_device(cpu, (const struct net_device *)key->device, &ifindex, &info->netns);
+	if (key->iif > 1 && key->iif != ifindex)
+		info->netns = 0; /* several packets were announced before the first was routed */
 }
 
 /* A way that was not seen before in this epoch: keep what there is to say of it. */
-inline_always bool introduce(void *ctx, struct slot *slot, const struct flowi4 *flow, struct cpu_state *cpu)
+inline_always struct walk_count *introduce(void *ctx, struct slot *slot, const struct flowi4 *flow,
+					   struct cpu_state *cpu)
 {
 	u8 proto = flow->__fl_common.flowic_proto;
+	struct walk_count none = {};
 	struct walk_info *info;
+	struct known *known;
 	int zero = 0;
 
-	info = new_info.lookup(&zero);
-	if (!info)
-		return false;
+	known = new_known.lookup(&zero);
+	if (!known)
+		return 0;
+	info = &known->info;
+	__builtin_memcpy(&known->key, &slot->key, sizeof(known->key));
 	__builtin_memset(info, 0, sizeof(*info));
 	__builtin_memcpy(info->saddr, &flow->saddr, 4);
 	__builtin_memcpy(info->daddr, &flow->daddr, 4);
-	if (slot->key.gateway_family == AF_INET)
-		__builtin_memcpy(info->gateway, &slot->key.gateway, 4);
-	else if (slot->key.gateway_family == AF_INET6)
-		bpf_probe_read_kernel(info->gateway, 16,
-				      &((struct fib_nh_common *)slot->key.nexthop)->nhc_gw);
 	info->uid = flow->__fl_common.flowic_uid.val;
 	info->mark = flow->__fl_common.flowic_mark;
 	info->tos = flow->__fl_common.FLOW_TOS;
@@ -228,53 +215,70 @@ inline_always bool introduce(void *ctx, struct slot *slot, const struct flowi4 *
 		info->sport = host16(flow->uli.ports.sport);
 		info->dport = host16(flow->uli.ports.dport);
 	}
-	find_netns(info, &slot->key, cpu);
+	if (slot->key.nexthop)
+		take_route(slot, info, cpu);
+	else
+		find_netns(info, &slot->key, cpu);
 	__builtin_memcpy(info->tables, slot->tables, sizeof(info->tables));
 	__builtin_memcpy(info->errors, slot->errors, sizeof(info->errors));
 	info->stack = take_stack(ctx);
-	return !infos.update(&slot->key, info);
+	if (infos.update(&slot->name, known))
+		return 0;
+	return ways.lookup_or_try_init(&slot->name, &none);
 }
 
-inline_always void count_walk(struct slot *slot, u64 now_ns)
+inline_always void lose_walk(const struct slot *slot, int what)
 {
-	struct walk_count *count = ways.lookup(&slot->key);
+	lose(what, 1);
+	lose(LOST_LOOKUPS, slot->lookups);
+}
 
-	if (count) {
-		count->hits += 1;
-		count->last_ns = now_ns;
-	} else {
-		lose(LOST_DECISIONS, 1);
-		lose(LOST_LOOKUPS, slot->key.lookups);
+inline_always void count_pending(struct slot *slot)
+{
+	struct walk_count *count = ways.lookup(&slot->name);
+
+	if (!count) {
+		lose_walk(slot, LOST_DECISIONS);
+		return;
 	}
+	count->hits += 1;
+	count->last_ns = slot->since_ns;
 }
 
-/* The walk ends here, or may: make its key, and its entry if it is a new one. */
-inline_always void describe(void *ctx, struct slot *slot, const struct lookup *lookup,
-			    const struct flowi4 *flow)
+inline_always u64 name_of(const struct walk_key *key)
 {
-	const struct top_settings *now;
-	struct walk_count none = {};
-	struct cpu_state *cpu = this_cpu();
-	u32 zero = 0, *which = active.lookup(&zero);
+	const u64 *words = (const u64 *)key;
+	u64 name = 0;
 
-	if (!which || !cpu)
-		return;
-	zero = *which & 1;
-	now = settings.lookup(&zero);
-	if (!now)
-		return;
+#pragma unroll
+	for (int i = 0; i < sizeof(*key) / 8; i++) {
+		name = (name ^ words[i]) * MIX;
+		name ^= name >> 32;
+	}
+	return name;
+}
+
+/* The walk ends here, or may: the counter of its way. */
+inline_always struct walk_count *counter_of(void *ctx, struct slot *slot, const struct lookup *lookup,
+					    const struct flowi4 *flow, const struct top_settings *now)
+{
+	struct cpu_state *cpu = this_cpu();
+	struct walk_count *count;
+
+	if (!cpu)
+		return 0;
 	__builtin_memset(&slot->key, 0, sizeof(slot->key));
 	slot->key.sequence = slot->sequence;
 	slot->key.table = lookup->table;
 	slot->key.error = lookup->error;
 	slot->key.lookups = slot->lookups;
-	if (lookup->nhc)
-		take_route(slot, lookup);
-	else
+	slot->key.nexthop = (u64)lookup->nhc;
+	if (!lookup->nhc)
 		slot->key.device = cpu->softirq ? cpu->received : net_of_task();
 	take_flow(slot, now, flow, cpu);
-	if (!ways.lookup(&slot->key) && introduce(ctx, slot, flow, cpu))
-		ways.update(&slot->key, &none);
+	slot->name = name_of(&slot->key);
+	count = ways.lookup(&slot->name);
+	return count ? count : introduce(ctx, slot, flow, cpu);
 }
 
 inline_always bool goes_on(const struct slot *slot, const struct lookup *lookup, const struct flowi4 *flow)
@@ -317,10 +321,9 @@ inline_always void add_lookup(struct slot *slot, const struct lookup *lookup, co
 
 	if (!goes_on(slot, lookup, flow)) {
 		if (slot->since_ns)
-			count_walk(slot, slot->since_ns);
+			count_pending(slot);
 		else if (slot->open && slot->lookups) {
-			lose(LOST_ENDS, 1);
-			lose(LOST_LOOKUPS, slot->lookups);
+			lose_walk(slot, LOST_ENDS);
 		}
 		slot->flow = lookup->flow;
 		slot->saddr = flow->saddr;
@@ -350,6 +353,7 @@ TRACEPOINT(fib_table_lookup)
 	const struct top_settings *now = settings_in_use();
 	struct cpu_state *cpu = this_cpu();
 	struct flowi4 flow = {};
+	struct walk_count *count;
 	struct slot *slot;
 	bool may_go_on, may_end;
 
@@ -361,13 +365,19 @@ TRACEPOINT(fib_table_lookup)
 	add_lookup(slot, &lookup, &flow);
 	may_go_on = lookup.error == -EAGAIN || (!lookup.error && has_table(now->may_suppress, lookup.table));
 	may_end = lookup.error != -EAGAIN || has_table(now->may_end, lookup.table);
-	if (may_end)
-		describe(ctx, slot, &lookup, &flow);
 	slot->open = may_go_on;
-	if (!may_go_on)
-		count_walk(slot, bpf_ktime_get_ns());
-	else if (may_end)
-		slot->since_ns = bpf_ktime_get_ns();
+	if (may_end) {
+		count = counter_of(ctx, slot, &lookup, &flow, now);
+		if (may_go_on && count) {
+			slot->since_ns = bpf_ktime_get_ns();
+		} else if (count) {
+			count->hits += 1;
+			count->last_ns = bpf_ktime_get_ns();
+		} else {
+			lose_walk(slot, LOST_DECISIONS);
+			slot->open = 0;
+		}
+	}
 	slot->sequence = (slot->sequence ^ ((u64)lookup.table << 32 | (u32)lookup.error)) * MIX;
 	slot->sequence ^= slot->sequence >> 29;
 	return 0;

@@ -6,40 +6,35 @@
 #ifndef FIBTRACE_TOP_WIRE_H
 #define FIBTRACE_TOP_WIRE_H
 
-/* One way that a decision went. Two that differ in what a rule or a route may depend on are two. */
+/*
+ * One way that a decision went. Two that differ in what a rule or a route may depend on are two. The maps know it by a
+ * number mixed of all its bytes, because a short key is found faster.
+ */
 struct walk_key {
-	__u64 nexthop;     /* address of the nexthop that the walk ended in, 0 when it ended in none */
-	__u64 device;      /* address of its device; without a nexthop of what names the namespace */
-	__u64 sequence;    /* of the lookups before the last: their tables and results, mixed into a number */
-	__u64 site;        /* where the kernel was called from: with the shape of the flow key, one caller */
-	__u32 epoch;       /* number of the settings by which it was counted */
-	__u32 table;       /* table that was searched last */
-	__s32 error;       /* what the last lookup returned: 0 or -errno */
-	__u32 owner_table; /* table that the route lives in, 0 when unknown */
-	__u32 priority;    /* metric of the route */
-	__u32 gateway;     /* gateway of the nexthop; of IPv6 its words mixed into one */
-	__u32 nexthop_id;  /* id of the nexthop object, 0 when none */
-	__u32 iif;         /* flow key: input interface */
-	__u32 oif;         /* flow key: output interface */
-	__u32 mark;        /* flow key: firewall mark, the bits that rules look at */
+	__u64 nexthop;  /* address of the nexthop that the walk ended in, 0 when it ended in none */
+	__u64 device;   /* without a nexthop: address of what names the namespace */
+	__u64 sequence; /* of the lookups before the last: their tables and results, mixed into a number */
+	__u64 site;     /* where the kernel was called from: with the shape of the flow key, one caller */
+	__u32 epoch;    /* number of the settings by which it was counted */
+	__u32 table;    /* table that was searched last */
+	__s32 error;    /* what the last lookup returned: 0 or -errno */
+	__u32 iif;      /* flow key: input interface */
+	__u32 oif;      /* flow key: output interface */
+	__u32 mark;     /* flow key: firewall mark, the bits that rules look at */
 	__u32 source_class; /* interval of the source address between those that rules tell apart */
 	__u32 target_class; /* interval of the destination address between those that routes or rules tell apart */
-	__u32 uid_class;     /* interval of the user id between those that rules tell apart */
-	__u16 sport_class;   /* the same of the source port */
-	__u16 dport_class;   /* the same of the destination port */
-	__u16 sport_bits;    /* bits of the source port that rules look at */
-	__u16 dport_bits;    /* bits of the destination port that rules look at */
-	__u16 lookups;       /* how many tables were searched */
-	__u8 proto;          /* flow key: IP protocol */
-	__u8 tos;            /* flow key: TOS byte, the bits that rules or routes look at */
-	__u8 scope;          /* flow key: scope */
-	__u8 flags;          /* flow key: FLOWI_FLAG_* */
-	__u8 shape;          /* flow key: which of its other members are not zero */
-	__u8 route_type;     /* RTN_* of the route */
-	__u8 route_scope;    /* scope of the route */
-	__u8 route_protocol; /* RTPROT_* of the route */
-	__u8 gateway_family; /* AF_INET, AF_INET6, or 0: the destination is on link */
-	__u8 hints;          /* enum record_hint */
+	__u32 uid_class;   /* interval of the user id between those that rules tell apart */
+	__u16 sport_class; /* the same of the source port */
+	__u16 dport_class; /* the same of the destination port */
+	__u16 sport_bits;  /* bits of the source port that rules look at */
+	__u16 dport_bits;  /* bits of the destination port that rules look at */
+	__u16 lookups;     /* how many tables were searched */
+	__u8 proto;        /* flow key: IP protocol */
+	__u8 tos;          /* flow key: TOS byte, the bits that rules or routes look at */
+	__u8 scope;        /* flow key: scope */
+	__u8 flags;        /* flow key: FLOWI_FLAG_* */
+	__u8 shape;        /* flow key: which of its other members are not zero */
+	__u8 reserved[5];  /* zero */
 };
 
 struct walk_count {
@@ -47,30 +42,38 @@ struct walk_count {
 	__u64 last_ns; /* when the last of them did, CLOCK_MONOTONIC */
 };
 
-/* One decision of those that a key stands for: what there is to say of it beyond the key. */
+/* One decision of those that a key stands for: what there is to say of it beyond the key. Follows it in `infos`. */
 struct walk_info {
-	__u8 saddr[16];    /* source address; IPv4 in the first four bytes */
-	__u8 daddr[16];    /* destination address */
-	__u8 gateway[16];  /* gateway of the nexthop, zero when on link */
-	__u32 netns;       /* inode of the network namespace, 0 when unknown */
-	__u32 ifindex;     /* device of the nexthop */
-	__u32 uid;         /* flow key: user id */
-	__u32 mark;        /* flow key: firewall mark */
-	__u32 pid;         /* process id of the current task */
-	__s32 stack;       /* id in the stack map of the caller, negative when none */
-	__u16 sport;       /* flow key: source port */
-	__u16 dport;       /* flow key: destination port */
-	__u8 family;       /* AF_INET or AF_INET6 */
-	__u8 tos;          /* flow key: TOS byte */
-	__u8 context_kind; /* enum context_kind */
-	__u8 reserved;     /* zero */
-	__u32 tables[24];  /* the tables that were searched, in their order, as far as there is room */
-	__s32 errors[24];  /* what each of these lookups returned */
+	__u8 saddr[16];      /* source address; IPv4 in the first four bytes */
+	__u8 daddr[16];      /* destination address */
+	__u8 gateway[16];    /* gateway of the nexthop, zero when on link */
+	__u32 netns;         /* inode of the network namespace, 0 when unknown */
+	__u32 ifindex;       /* device of the nexthop */
+	__u32 uid;           /* flow key: user id */
+	__u32 mark;          /* flow key: firewall mark */
+	__u32 pid;           /* process id of the current task */
+	__u32 owner_table;   /* table that the route lives in, 0 when unknown */
+	__u32 priority;      /* metric of the route */
+	__u32 nexthop_id;    /* id of the nexthop object, 0 when none */
+	__s32 stack;         /* id in the stack map of the caller, negative when none */
+	__u16 sport;         /* flow key: source port */
+	__u16 dport;         /* flow key: destination port */
+	__u8 family;         /* AF_INET or AF_INET6 */
+	__u8 tos;            /* flow key: TOS byte */
+	__u8 context_kind;   /* enum context_kind */
+	__u8 route_type;     /* RTN_* of the route */
+	__u8 route_scope;    /* scope of the route */
+	__u8 route_protocol; /* RTPROT_* of the route */
+	__u8 gateway_family; /* AF_INET, AF_INET6, or 0: the destination is on link */
+	__u8 hints;          /* enum record_hint */
+	__u32 tables[24];    /* the tables that were searched, in their order, as far as there is room */
+	__s32 errors[24];    /* what each of these lookups returned */
 };
 
 /* A decision of which only the next lookup tells whether it has ended; the start of each element of `slots`. */
 struct walk_pending {
 	__u64 since_ns; /* when its last lookup was made, 0 when there is no such decision */
+	__u64 name;     /* its number in the maps */
 };
 
 struct drop_key {

@@ -35,9 +35,7 @@ def top(bench: Bench, traffic: Traffic) -> None:
     print(f"  added CPU ns per lookup {added.median:,.0f} ({added.low:,.0f} - {added.high:,.0f})")
     cpu_s = Spread.of([item.cpu_s for item in counted]).median
     print(f"  CPU s of the collector, compiling included {cpu_s:.2f}")
-    table.goal(
-        f"at most {GOAL_NS} ns per lookup", f"{added.median:,.0f} ns", met=added.median <= GOAL_NS
-    )
+    table.goal(f"at most {GOAL_NS} ns per lookup", f"{added.median:,.0f} ns", met=added.median <= GOAL_NS)
     lost = sum(number for _, number in figures)
     table.goal("every lookup counted", f"{lost} lost", met=not lost)
 

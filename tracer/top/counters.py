@@ -68,8 +68,8 @@ class Counters:
             for name in ("ways", "infos", "slots", "drops", "lost", "settings", "edges", "active")
         }
         structs = self._layout.structs
-        self._key, self._count = structs["walk_key"], structs["walk_count"]
-        self._pending = np.dtype([("since_ns", "<u8"), ("key", self._key)])
+        self._count = structs["walk_count"]
+        self._known_way = np.dtype([("key", structs["walk_key"]), ("info", structs["walk_info"])])
         self._epoch = 0
         self._vague = (False, False)
         self._counted: dict[bytes, int] = {}
@@ -120,39 +120,39 @@ class Counters:
     def collect(self, *, final: bool = False) -> Totals:
         """Read what came since the last call."""
         pending = self._read_pending()
-        raw_keys, raw_counts = self._maps["ways"].read()
-        infos = self._read_infos()
-        keys, counts = as_rows(raw_keys, self._key), as_rows(raw_counts, self._count)
+        raw_names, raw_counts = self._maps["ways"].read()
+        ways = self._read_ways()
+        counts = as_rows(raw_counts, self._count)
         hits, last = counts["hits"].sum(axis=1), counts["last_ns"].max(axis=1)
         gone = []
-        for row, name in enumerate(raw_key.tobytes() for raw_key in raw_keys):
-            number = int(hits[row]) - self._counted.get(name, 0)
-            since_ns = pending.get(name, 0)
-            if final and since_ns:
-                number += 1
-            if number and name not in infos:
+        for row, name in enumerate(raw_name.tobytes() for raw_name in raw_names):
+            way, since_ns = ways.get(name), pending.get(name, 0)
+            if way is None:
                 continue  # another CPU is just making the entry: next time
+            number = int(hits[row]) - self._counted.get(name, 0) + int(final and since_ns > 0)
             if number:
-                self._add(Way(keys[row], infos[name]), number, max(int(last[row]), since_ns))
+                self._add(way, number, max(int(last[row]), since_ns))
             self._counted[name] = int(hits[row])
-            if int(keys["epoch"][row]) <= self._epoch - _KEPT_EPOCHS and name not in pending:
+            if int(way.key["epoch"]) <= self._epoch - _KEPT_EPOCHS and not since_ns:
                 gone.append(row)
                 del self._counted[name]
-        self._forget(raw_keys[gone])
+        self._forget(raw_names[gone])
         self._collect_drops()
         self._collect_lost()
         return self.totals
 
     def _read_pending(self) -> dict[bytes, int]:
-        """Decisions that have ended unless they go on: each by its key, with the time of its last lookup."""
+        """Decisions that have ended unless they go on: each by its name, with the time of its last lookup."""
         _, raw = self._maps["slots"].read()
-        rows = as_rows(raw, self._pending).reshape(-1)
-        return {row["key"].tobytes(): int(row["since_ns"]) for row in rows if row["since_ns"]}
+        rows = as_rows(raw, self._layout.structs["walk_pending"]).reshape(-1)
+        return {row["name"].tobytes(): int(row["since_ns"]) for row in rows if row["since_ns"]}
 
-    def _read_infos(self) -> dict[bytes, Any]:
-        raw_keys, raw = self._maps["infos"].read()
-        rows = as_rows(raw, self._layout.structs["walk_info"])[:, 0]
-        return {key.tobytes(): row for key, row in zip(raw_keys, rows, strict=True)}
+    def _read_ways(self) -> dict[bytes, Way]:
+        raw_names, raw = self._maps["infos"].read()
+        rows = as_rows(raw, self._known_way)[:, 0]
+        return {
+            name.tobytes(): Way(row["key"], row["info"]) for name, row in zip(raw_names, rows, strict=True)
+        }
 
     def _forget(self, keys: np.ndarray[Any, Any]) -> None:
         self._maps["ways"].delete(keys)

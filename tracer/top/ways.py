@@ -23,9 +23,9 @@ SHOWN = 24
 _MIX, _WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
 _ANYSRC, _ICMP = 1, 1
 _AGAIN = -11
-_OF_KEY = ("iif", "oif", "proto", "owner_table", "priority", "nexthop_id", "route_type", "route_scope",
-           "route_protocol", "gateway_family", "hints")  # fmt: skip
-_OF_INFO = ("saddr", "daddr", "gateway", "ifindex", "uid", "mark", "sport", "dport", "family", "tos")
+_OF_KEY = ("iif", "oif", "proto")
+_OF_INFO = ("saddr", "daddr", "gateway", "ifindex", "uid", "mark", "sport", "dport", "family", "tos", "owner_table",
+            "priority", "nexthop_id", "route_type", "route_scope", "route_protocol", "gateway_family", "hints")  # fmt: skip
 _NOTHING_FOUND = dict.fromkeys(
     ("owner_table", "priority", "nexthop_id", "route_type", "route_scope", "route_protocol", "gateway_family",
      "hints", "ifindex"), 0
@@ -152,13 +152,16 @@ def explain(
 
 
 def _in_doubt(route: Route, one: NetworkState, other: NetworkState) -> bool:
-    """Whether a route that came or went between two states looks the same and has addresses in common with this one.
+    """Whether a counter may have been another route's in one of two states that may have been in force.
 
-    A counter that was made for one of the states may then count for both.
+    So it may when the route is not in both (a new one may lie where an old one did), and when one that came or went
+    looks the same and has addresses in common with it.
     """
     tables = (frozenset(state.routes(route.family, route.table) or ()) for state in (one, other))
     changed = next(tables) ^ next(tables)
-    return any(_looks(item) == _looks(route) and _overlap(item, route) for item in changed if item != route)
+    return route in changed or any(
+        _looks(item) == _looks(route) and _overlap(item, route) for item in changed
+    )
 
 
 def _looks(route: Route) -> tuple[object, ...]:
