@@ -24,12 +24,13 @@ _MIX, _WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
 _ANYSRC, _ICMP = 1, 1
 _AGAIN = -11
 _OF_KEY = ("iif", "oif", "proto")
-_OF_INFO = ("saddr", "daddr", "gateway", "ifindex", "uid", "mark", "sport", "dport", "family", "tos", "owner_table",
-            "priority", "nexthop_id", "route_type", "route_scope", "route_protocol", "gateway_family", "hints")  # fmt: skip
-_NOTHING_FOUND = dict.fromkeys(
-    ("owner_table", "priority", "nexthop_id", "route_type", "route_scope", "route_protocol", "gateway_family",
-     "hints", "ifindex"), 0
-) | {"gateway": bytes(16)}  # fmt: skip
+_OF_INFO = (
+    "saddr", "daddr", "gateway", "ifindex", "uid", "mark", "sport", "dport", "family", "tos", "owner_table",
+    "priority", "nexthop_id", "route_type", "route_scope", "route_protocol", "gateway_family", "hints",
+)  # fmt: skip
+_NOT_NUMBERS = frozenset({"saddr", "daddr", "gateway"})
+_OF_ROUTE = frozenset(_OF_INFO) - {*_NOT_NUMBERS, "uid", "mark", "sport", "dport", "family", "tos"}
+_NOTHING_FOUND: dict[str, Any] = {"gateway": bytes(16), **dict.fromkeys(_OF_ROUTE, 0)}
 
 
 @dataclass(frozen=True, slots=True)
