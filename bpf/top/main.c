@@ -51,5 +51,6 @@ inline_always void lose(int what, u64 number)
 #include "packet.h"
 #include "top/settings.h"
 #include "top/context.c"
+#include "top/way.h"
 #include "top/walk.c"
 #include "top/drop.c"

@@ -138,7 +138,7 @@ def test_a_change_in_the_middle_leaves_no_wrong_count(net):
         "def send():\n"
         " for i in range(300): s.sendto(b'x', ('10.3.1.1', 9))\n"
         "send()\n"
-        "subprocess.run(['ip', '-n', sys.argv[1], 'rule', 'add', 'pref', '90', 'to', '10.3.1.0/24', 'lookup', 'main'])\n"
+        "subprocess.run(f'ip -n {sys.argv[1]} rule add pref 90 to 10.3.1.0/24 lookup main'.split())\n"
         "end = time.monotonic() + 0.4\n"
         "while time.monotonic() < end: time.sleep(0.01)\n"
         "send()\n"

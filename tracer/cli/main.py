@@ -11,6 +11,7 @@ from tracer.cli import lab
 from tracer.cli.common import command, end, open_missing_streams
 from tracer.cli.convert import convert
 from tracer.cli.doctor import doctor
+from tracer.cli.expect import WithCommand, expect
 from tracer.cli.top import top
 from tracer.cli.trace import trace
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(command(trace))
 app.command()(command(top))
 app.command()(command(convert))
+app.command(cls=WithCommand)(command(expect))
 app.add_typer(lab.app, name="lab")
 app.command()(command(doctor))
 
