@@ -8,7 +8,7 @@
     <!-- end of figure -->
 
 `run` is a command, each on its own line, as a reader would type it without sudo. What is shown of them is either
-`show` (packets of the last trace: their header, and after `|` a text that must be in the tree; each searched below the
+`show` (packets of the last trace: their header, and after `|` a text that must be in the tree; each searched after the
 one before), `columns` and `where` (rows of the file that the trace wrote with -o), or `output` (what was printed).
 """
 

@@ -85,8 +85,9 @@ def _all(commands: tuple[str, ...], directory: str, environment: dict[str, str])
 
 
 def _packets(printed: str, patterns: tuple[str, ...]) -> list[str]:
-    """The first packet of each pattern, each below the one before."""
+    """The first packet of each pattern, each after the one before by its number."""
     blocks = [block for block in printed.split("\n\n") if block.startswith("#")]
+    blocks.sort(key=lambda block: int(block[1:].split()[0]))
     found, start = [], 0
     for pattern in patterns:
         header, _, text = (part.strip() for part in pattern.partition("|"))
