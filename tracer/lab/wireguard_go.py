@@ -64,7 +64,12 @@ def _prepare(directory: Path, lock: int) -> None:
         (_SERVER, _CLIENT, 0, f"{_INSIDE}/32", ""),
     ):
         text = _CONFIG.format(
-            private=private[label], public=public[peer], port=_PORT, mark=mark, allowed=allowed, endpoint=endpoint
+            private=private[label],
+            public=public[peer],
+            port=_PORT,
+            mark=mark,
+            allowed=allowed,
+            endpoint=endpoint,
         )
         (place(directory, label) / "wg0.conf").write_text(text)
 
