@@ -60,7 +60,9 @@ def _prepare(proto: str, directory: Path, lock: int) -> None:
         (_CLIENT, _SERVER, _OF_CLIENT, "tcp-client"),
     ):
         common = _COMMON.format(proto=role if proto == "tcp" else "udp", peer=prints[peer])
-        (places[label] / "own.conf").write_text((common + text.format(vpn=VPN)).replace("-server4", "4-server").replace("-client4", "4-client"))
+        (places[label] / "own.conf").write_text(
+            (common + text.format(vpn=VPN)).replace("-server4", "4-server").replace("-client4", "4-client")
+        )
 
 
 def _openvpn(proto: Literal["udp", "tcp"]) -> Lab:

@@ -8,7 +8,6 @@ these are three packets, each with a path of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from tracer.lab.steps import (
     CLIENT,
@@ -27,7 +26,20 @@ from tracer.lab.steps import (
     to,
     udp,
 )
-from tracer.lab.topology import MAIN, Device, Expect, Flow, Hop, Lab, Leg, Link, Namespace, Path, Service, Step
+from tracer.lab.topology import (
+    MAIN,
+    Device,
+    Expect,
+    Flow,
+    Hop,
+    Lab,
+    Leg,
+    Link,
+    Namespace,
+    Path,
+    Service,
+    Step,
+)
 
 VPN = "10.12.0.1"
 LINKS = (Link("c:c0", "r:r0"), Link("r:r1", "b:b0"), Link("b:b1", "s:s0"))
@@ -53,7 +65,9 @@ class Vpn:
     exact: bool = True
 
 
-def way_in(rule: int, table: int, prefix: str, device: str, gateway: str | None = None, **more: object) -> Hop:
+def way_in(
+    rule: int, table: int, prefix: str, device: str, gateway: str | None = None, **more: object
+) -> Hop:
     """Return c's decision that leads into the tunnel."""
     return Hop("c", "send", None, device, rule, table, gateway, prefix, **more)  # type: ignore[arg-type]
 
@@ -138,7 +152,9 @@ def gateway(vpn: Vpn, maker: str, **more: object) -> Namespace:
     )
 
 
-def network(vpn: Vpn, ends: tuple[Namespace, Namespace], services: tuple[Service, ...], **more: object) -> Lab:
+def network(
+    vpn: Vpn, ends: tuple[Namespace, Namespace], services: tuple[Service, ...], **more: object
+) -> Lab:
     """Return the lab of a VPN between the two `ends`."""
     return Lab(
         namespaces=(ends[0], INTERNET, ends[1], server_namespace()),

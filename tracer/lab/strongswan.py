@@ -77,7 +77,13 @@ _VPN = Vpn(
 def _prepare(directory: Path, _lock: int) -> None:
     secret = secrets.token_hex(16)
     for label, own, peer, ends, net in (
-        (_CLIENT, "client", "gateway", f"local_addrs = {CLIENT}\n    remote_addrs = {VPN}\n    vips = 0.0.0.0", "remote_ts = 10.2.0.0/24"),
+        (
+            _CLIENT,
+            "client",
+            "gateway",
+            f"local_addrs = {CLIENT}\n    remote_addrs = {VPN}\n    vips = 0.0.0.0",
+            "remote_ts = 10.2.0.0/24",
+        ),
         (_SERVER, "gateway", "client", f"local_addrs = {VPN}\n    pools = clients", "local_ts = 10.2.0.0/24"),
     ):
         etc = place(directory, label) / "etc"
