@@ -57,8 +57,8 @@ def place(directory: Path, label: str) -> Path:
 def argv(program: Program, directory: Path, label: str = "") -> list[str]:
     """Expand a program; `directory` is the lab's, from which its HTTP servers serve `www`.
 
-    `daemon PROGRAM` is that program of the distribution, under the label of its service. `get ADDRESS PORT` is curl
-    where it is installed, else a client of ours; the first word of any other program is `ping` or a command of
+    `daemon PROGRAM` is that program of the distribution, under the label of its service. `get ADDRESS PORT [PROXY]` is curl
+    where it is installed, else a client of ours (through a PROXY only curl); the first word of any other program is `ping` or a command of
     traffic.py.
     """
     first, *rest = program
@@ -68,15 +68,14 @@ def argv(program: Program, directory: Path, label: str = "") -> list[str]:
     if first == "ping":
         return [require("ping"), "-n", "-i", "0.01", "-W", "1", *rest]
     if first == "get":
-        address, port = rest
-        if curl := shutil.which("curl"):
+        address, port, *proxy = rest
+        if curl := require("curl") if proxy else shutil.which("curl"):
             report = ["--output", "/dev/null", "--write-out", "%{http_code}\n"]
             return [
                 curl,
                 "--silent",
                 "--show-error",
-                "--noproxy",
-                "*",
+                *(["--proxy", *proxy] if proxy else ["--noproxy", "*"]),
                 "--max-time",
                 "5",
                 *report,

@@ -8,7 +8,6 @@ these are three packets, each with a path of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from tracer.lab.steps import (
     CLIENT,

@@ -50,7 +50,7 @@ _VPN = Vpn(
     inside=_INSIDE,
     outer=Flow(VPN, None, "udp", sport=_PORT, dport=_PORT),
     into=way_in(32765, _TABLE, DEFAULT, "wg0", passed=_PASSED),
-    around=way_around(32766, MAIN, DEFAULT, passed=_PASSED),
+    around=way_around(32766, MAIN, DEFAULT, passed=_PASSED, flow=Flow(VPN, mark=_MARK)),
     back_into=Hop("b", "forward", "b1", "wg0", 32766, MAIN, None, "10.9.0.0/24"),
     exact=False,  # it shakes hands with the first packet
 )
