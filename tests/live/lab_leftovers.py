@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import time
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def lab_pids():
         if entry.name.isdigit():
             try:
                 command = (entry / "cmdline").read_bytes()
-                working = os.readlink(entry / "cwd")
+                working = str((entry / "cwd").readlink())
             except OSError:
                 continue
             if b"lab/traffic.py" in command or working.startswith(f"{state.ROOT}/"):

@@ -10,7 +10,7 @@ from tests.live.lab_runs import fits, problems
 
 
 def leg_of(legs, path):
-    """Number of the leg whose flow and path a packet has; None for a flow of none, and fails where only the path differs."""
+    """Number of the leg whose flow and path a packet has, None where none has it; fails where the path differs."""
     candidates = [number for number, leg in enumerate(legs) if fits(leg.flow, path)]
     told = []
     for number in candidates:
@@ -24,7 +24,7 @@ def leg_of(legs, path):
 
 
 def check_legs(step, paths):
-    """Every packet takes one leg of its flow; each leg has the step's packets, or where it is not exact at least these."""
+    """Every packet takes one leg of its flow; each leg has the step's packets, or more where it is not exact."""
     legs = step.expect.legs
     numbers = [leg_of(legs, path) for path in paths]
     counts = Counter(number for number in numbers if number is not None)

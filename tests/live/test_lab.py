@@ -67,7 +67,7 @@ def expected_changes(step, changed):
             else []
         )
         for hop in everywhere:
-            if hop.verdict == "forward":
+            if hop.verdict == "forward" and hop.rule is not None:  # a bridge does not count
                 changes[hop.netns, FORWARDED] += step.packets
             elif hop.reason in COUNTERS:
                 changes[hop.netns, COUNTERS[hop.reason]] += step.packets
@@ -156,7 +156,9 @@ def check_hop(step, hop, flow):
     assert answer is not None, (step.label, hop, complaint)
     # Before a first rule is made the kernel walks one trie for both and says main.
     local = answer.get("type") in {"local", "broadcast"}
-    table = LOCAL if local else {"main": MAIN}.get(answer.get("table", "main")) or int(answer["table"])
+    named = answer.get("table", "main")
+    built_in = {"local": LOCAL, "main": LOCAL if local else MAIN}
+    table = built_in.get(named) or int(named)
     assert table == hop.table, (step.label, hop, answer)
     wanted = hop.prefix.removesuffix("/32").replace("0.0.0.0/0", "default")
     assert answer["dst"] == wanted, (step.label, hop, answer)

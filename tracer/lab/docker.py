@@ -52,7 +52,7 @@ _NFT = f"""
         }}
     }}
 """
-_OUT = Hop("r", "forward", "docker0", "r0", 32766, MAIN, None, "10.1.0.0/24")
+_OUT = Hop("r", "forward", "va", "r0", 32766, MAIN, None, "10.1.0.0/24")
 _IN = Hop("r", "forward", "r0", "docker0", 32766, MAIN, None, _NET)
 _A_SENDS = send_default("a", "a0", _BRIDGE)
 _A_GETS = deliver_own("a", "a0", _A)
@@ -94,7 +94,10 @@ def _published() -> Expect:
 def _bridged() -> Expect:
     on_link = Hop("a", "send", None, "a0", 32766, MAIN, None, _NET)
     back = Hop("b", "send", None, "b0", 32766, MAIN, None, _NET)
-    return both_ways((on_link, deliver_own("b", "b0", _B)), (back, _A_GETS))
+    return both_ways(
+        (on_link, Hop("r", "forward", "va", "vb"), deliver_own("b", "b0", _B)),
+        (back, Hop("r", "forward", "vb", "va"), _A_GETS),
+    )
 
 
 DOCKER = Lab(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from tracer.lab.steps import (
     C_GETS,
     C_SENDS,
+    CLIENT,
     Udp,
     both_ways,
     client_namespace,
@@ -20,7 +21,7 @@ from tracer.lab.steps import (
     to,
     udp,
 )
-from tracer.lab.topology import MAIN, Expect, Flow, Hop, Lab, Link, Namespace, Path
+from tracer.lab.topology import MAIN, Expect, Flow, Hop, Lab, Leg, Link, Namespace, Path
 
 _UPLINKS = {"a": 1, "b": 2}
 _ANY_PORT = 9001
@@ -77,16 +78,20 @@ def _other_way() -> Expect:
 
     No rule says anything of a packet that has no source yet; the route that main gives chooses its address.
     """
-    back = _back("a", 32766, MAIN)
-    return both_ways(
-        _there("b"), (replace(back[0], flow=Flow("10.1.0.2", _address("a"), sport=_ANY_PORT)), *back[1:])
+    there, back = _there("b"), _back("a", 32766, MAIN)
+    unbound = Flow(CLIENT, "0.0.0.0", sport=_ANY_PORT)
+    return Expect(
+        legs=(
+            Leg(Flow(_address("b"), CLIENT, dport=_ANY_PORT), there),
+            Leg(Flow(CLIENT, _address("a"), sport=_ANY_PORT), (replace(back[0], flow=unbound), *back[1:])),
+        )
     )
 
 
 MULTIHOMED = Lab(
     name="multihomed",
-    summary="client - router - two uplinks - server with an address at each; answers leave by the uplink of the question",
-    teaches="Rules by source address choose the uplink of an answer, and of the source check; without a source they are passed.",
+    summary="client - router - two uplinks - server; answers leave by the uplink of the question",
+    teaches="Rules by source address choose the uplink of an answer, and of the source check; with no source, none.",
     namespaces=(
         client_namespace(),
         Namespace(

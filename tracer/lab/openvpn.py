@@ -18,7 +18,7 @@ _COMMON = """
 dev tun0
 dev-type tun
 disable-dco
-proto {proto}4
+proto {proto}
 cert own.crt
 key own.key
 peer-fingerprint {peer}
@@ -56,13 +56,11 @@ def _prepare(proto: str, directory: Path, lock: int) -> None:
     places = {label: place(directory, label) for label in (_SERVER, _CLIENT)}
     prints = {label: _certificate(own, label.split()[1], lock) for label, own in places.items()}
     for label, peer, text, role in (
-        (_SERVER, _CLIENT, _OF_SERVER, "tcp-server"),
-        (_CLIENT, _SERVER, _OF_CLIENT, "tcp-client"),
+        (_SERVER, _CLIENT, _OF_SERVER, "tcp4-server"),
+        (_CLIENT, _SERVER, _OF_CLIENT, "tcp4-client"),
     ):
-        common = _COMMON.format(proto=role if proto == "tcp" else "udp", peer=prints[peer])
-        (places[label] / "own.conf").write_text(
-            (common + text.format(vpn=VPN)).replace("-server4", "4-server").replace("-client4", "4-client")
-        )
+        common = _COMMON.format(proto=role if proto == "tcp" else "udp4", peer=prints[peer])
+        (places[label] / "own.conf").write_text(common + text.format(vpn=VPN))
 
 
 def _openvpn(proto: Literal["udp", "tcp"]) -> Lab:
@@ -84,8 +82,8 @@ def _openvpn(proto: Literal["udp", "tcp"]) -> Lab:
             Service("c", _CLIENT, program, _READY, after=True, relays=True, tun="tun0"),
         ),
         name="openvpn" if proto == "udp" else "openvpn-tcp",
-        summary=f"client - router - VPN server - server; OpenVPN over {proto.upper()}, all of the client's traffic through it",
-        teaches="Two routes of half the Internet each win over the default route, a host route keeps the outer packets out.",
+        summary=f"client - router - VPN server - server; OpenVPN over {proto.upper()}, all traffic through it",
+        teaches="Two halves of the Internet win over the default route; a host route keeps the outer packets out.",
         prepare=lambda directory, lock: _prepare(proto, directory, lock),
         requires=("openvpn", "openssl"),
     )

@@ -57,9 +57,9 @@ def place(directory: Path, label: str) -> Path:
 def argv(program: Program, directory: Path, label: str = "") -> list[str]:
     """Expand a program; `directory` is the lab's, from which its HTTP servers serve `www`.
 
-    `daemon PROGRAM` is that program of the distribution, under the label of its service. `get ADDRESS PORT [PROXY]` is curl
-    where it is installed, else a client of ours (through a PROXY only curl); the first word of any other program is `ping` or a command of
-    traffic.py.
+    `daemon PROGRAM` is that program of the distribution, under the label of its service. `get ADDRESS PORT [PROXY]`
+    is curl where it is installed, else a client of ours (through a PROXY only curl); the first word of any other
+    program is `ping` or a command of traffic.py.
     """
     first, *rest = program
     if first == DAEMON:

@@ -46,7 +46,8 @@ _NFT = f"""
         }}
         chain udp_divert {{
             type filter hook prerouting priority mangle; policy accept;
-            iifname "a0" ip daddr 10.2.0.0/24 udp dport {ECHO_PORT} tproxy to 127.0.0.1:{_REDIRECTED} meta mark set {_MARK} accept
+            iifname != "a0" accept
+            udp dport {ECHO_PORT} tproxy to 127.0.0.1:{_REDIRECTED} meta mark set {_MARK} accept
         }}
     }}
 """
@@ -141,6 +142,9 @@ def _diverted(flow: Flow, taken: Hop, answers: Hop) -> Expect:
     )
 
 
+_REDIRECTED_FLOW = Flow(CLIENT, _HOME, "tcp", sport=_REDIRECTED)
+# No host has another's address: its answer with that source is decided all the same, as one without a source.
+_TRANSPARENT = Flow(CLIENT, "0.0.0.0", sport=ECHO_PORT)
 _A_ANSWERS = Hop("a", "send", None, "a0", 32766, MAIN, None, "10.1.0.0/24")
 _REDIRECT = deliver_own("a", "a0", _HOME, flow=Flow(_HOME, CLIENT, "tcp", dport=_REDIRECTED))
 _TPROXY = Hop(
@@ -213,9 +217,14 @@ SHADOWSOCKS = Lab(
             "an HTTP request, redirected",
             "c",
             tcp(SERVER, 80),
-            _diverted(tcp(SERVER, 80), _REDIRECT, _A_ANSWERS),
+            _diverted(tcp(SERVER, 80), _REDIRECT, replace(_A_ANSWERS, flow=_REDIRECTED_FLOW)),
         ),
-        udp("datagrams, diverted", "c", to(SERVER), _diverted(to(SERVER), _TPROXY, _A_ANSWERS)),
+        udp(
+            "datagrams, diverted",
+            "c",
+            to(SERVER),
+            _diverted(to(SERVER), _TPROXY, replace(_A_ANSWERS, flow=_TRANSPARENT)),
+        ),
     ),
     prepare=_prepare,
     requires=("ss-server", "ss-local", "ss-redir", "curl"),
