@@ -178,6 +178,7 @@ _NO_LOOKUP = {
     Via.LOOPBACK: "no lookup: the loopback device keeps the route of the output decision",
     Via.LOOPED_COPY: "no lookup: the sender's own copy of a broadcast or multicast keeps its route",
     Via.UNSEEN: "no lookup seen",
+    Via.BRIDGED: "no lookup: not routed, handed on to another device with the same TTL, as a bridge does",
     Via.GROUP_ADDRESS: "no lookup: broadcast and multicast input is decided without one",
 }
 
