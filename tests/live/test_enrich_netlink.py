@@ -214,7 +214,7 @@ def test_lost_notifications_lead_to_a_new_dump(chain):
     """A full socket buffer (ENOBUFS) loses notifications, not changes: the rule comes after it is full."""
     name, inode = chain[0], inode_of(chain[0])
     with Follower() as follower:
-        follower._watched[inode].events._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        follower._watched[inode].events._socket._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         batch(name, [f"route add 100.64.{number}.0/24 dev right table 700" for number in range(100)])
         ip(name, "rule", "add", "pref", "9", "lookup", "700")
         follower.poll()

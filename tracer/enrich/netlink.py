@@ -17,6 +17,7 @@ from pyroute2.netlink.exceptions import NetlinkError as NetlinkError  # noqa: PL
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtgenmsg import rtgenmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg_base
 
@@ -43,6 +44,7 @@ GROUPS: Final = (
     rtnl.RTNLGRP_IPV4_NETCONF,
     32,  # RTNLGRP_NEXTHOP
 )
+NEIGHBOURS: Final = rtnl.RTNLGRP_NEIGH
 
 
 def _message_class(layout: Any) -> Any:
@@ -54,6 +56,7 @@ RULE = _message_class(fibmsg.fields)
 ROUTE = _message_class(rtmsg_base.fields)
 LINK = _message_class(ifinfmsg.fields)
 ADDRESS = _message_class(ifaddrmsg.fields)
+NEIGHBOUR = _message_class(ndmsg.fields)
 GENERIC = _message_class(rtgenmsg.fields)
 NEXTHOP_MESSAGE = _message_class(
     (("family", "B"), ("scope", "B"), ("proto", "B"), ("resvd", "B"), ("flags", "I"))
@@ -63,6 +66,7 @@ CLASSES = {
     **dict.fromkeys((rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE, rtnl.RTM_GETROUTE), ROUTE),
     **dict.fromkeys((rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK, rtnl.RTM_GETLINK), LINK),
     **dict.fromkeys((rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR, rtnl.RTM_GETADDR), ADDRESS),
+    **dict.fromkeys((rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH, rtnl.RTM_GETNEIGH), NEIGHBOUR),
     **dict.fromkeys((rtnl.RTM_NEWNSID, rtnl.RTM_DELNSID, rtnl.RTM_GETNSID), GENERIC),
     **dict.fromkeys((NEW_NEXTHOP, NEW_NEXTHOP + 1, GET_NEXTHOP), NEXTHOP_MESSAGE),
 }
@@ -97,14 +101,12 @@ class RouteSocket:
         """Lets go of the namespace."""
         self._socket.close()
 
-    def notifications(self) -> Iterator[Message]:
-        """What has arrived on the groups, without waiting. Raises OSError ENOBUFS if some were lost."""
-        while True:
-            try:
-                data = self._socket.recv(BUFFER, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            yield from parse(data)
+    def receive(self) -> bytes | None:
+        """A datagram that has arrived on the groups, None if none has. Raises OSError ENOBUFS if some were lost."""
+        try:
+            return self._socket.recv(BUFFER, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
 
     def dump(
         self, kind: int, fields: dict[str, int], attributes: dict[int, bytes] | None = None
