@@ -11,9 +11,11 @@ import numpy as np
 from tracer.enrich.filters import Selection
 from tracer.errors import BadCapture, TracerError
 from tracer.kernel.source import wire_header
+from tracer.model.change import Change, changes_from
 from tracer.model.network import Network
 from tracer.outputs.registry import RAW_SUFFIX, Converted, Output, open_output, output_format
 from tracer.outputs.registry import convert as convert_rows
+from tracer.outputs.timeline import chosen
 from tracer.pipeline import Processing, Symbols
 from tracer.wire.capture import CaptureReader, Kind
 from tracer.wire.layout import Layout, parse
@@ -28,22 +30,27 @@ class _Known:
     addresses: dict[int, str]
 
 
-def convert(source: str | Path, target: str | Path | IO[Any], wanted: str | None = None) -> Converted:
-    """Write a capture of any kind in another format. Raises BadRequest or BadCapture before the target is touched."""
+def convert(
+    source: str | Path, target: str | Path | IO[Any], wanted: str | None = None, changes: str = "none"
+) -> Converted:
+    """Write a capture of any kind in another format; of a raw one with these `changes` (`none`, `routing`, `all`).
+
+    Raises BadRequest or BadCapture before the target is touched.
+    """
     if Path(source).suffix != RAW_SUFFIX:
         return convert_rows(source, target, wanted)
     output_format(target if isinstance(target, str | Path) else "-", wanted)
     known, damage = _read_names(source)
     output = open_output(target, wanted)
     try:
-        rows = replay(source, known, [output])
+        rows = replay(source, known, [output], changes)
     finally:
         output.close()
     return Converted(rows, damage)
 
 
-def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
-    """Feed the records of a raw capture through the pipeline; returns how many rows were written."""
+def replay(source: str | Path, known: _Known, outputs: list[Output], changes: str = "none") -> int:
+    """Feed the records and changes of a raw capture through the pipeline; returns how many rows were written."""
     with CaptureReader(source) as reader:
         written, layout, clock_offset_ns = _header(reader, source)
         processing = Processing(
@@ -57,6 +64,7 @@ def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
             selection=Selection(),
             outputs=outputs,
             clock_offset_ns=clock_offset_ns,
+            changes_shown=chosen(changes, None),
         )
         horizon_ns, sequences = 0, {}
         for frame in reader.frames():
@@ -64,6 +72,8 @@ def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
                 records = _records(frame.payload, written, layout, source)
                 horizon_ns = max(horizon_ns, int(records["ts_ns"].max(initial=0)))
                 processing.feed(records, horizon_ns)
+            elif frame.kind is Kind.CHANGES:
+                processing.changed(_changes(frame.json()))
             elif frame.kind is Kind.ACCOUNTING:
                 sequences = _sequences(frame.json())
         processing.finish(horizon_ns, sequences)
@@ -99,6 +109,13 @@ def _sequences(accounting: Any) -> dict[int, int]:
         raise BadCapture(f"cannot read the accounting of a capture: {error}") from error
 
 
+def _changes(values: Any) -> list[Change]:
+    try:
+        return changes_from(values["changes"])
+    except (KeyError, TypeError) as error:
+        raise BadCapture(f"cannot read the changes of a capture: {error}") from error
+
+
 def _records(payload: bytes, written: Layout, layout: Layout, source: str | Path) -> np.ndarray[Any, Any]:
     try:
         found = np.frombuffer(payload, dtype=written.record)
@@ -113,12 +130,17 @@ def _records(payload: bytes, written: Layout, layout: Layout, source: str | Path
 
 
 def _read_names(source: str | Path) -> tuple[_Known, int]:
-    """Names of the whole capture, and whether its end is missing (1) or not (0). The newest network counts."""
+    """Names of the whole capture, and whether its end is missing (1) or not (0).
+
+    Each whole network counts instead of the one before (older captures have many), later versions are added to it.
+    """
     known = _Known(Network(), {}, {})
     with CaptureReader(source) as reader:
         for frame in reader.frames():
             if frame.kind is Kind.NETWORK:
                 known.network = Network.deserialise(frame.json())
+            elif frame.kind is Kind.STATES:
+                known.network.extend(frame.json())
             elif frame.kind is Kind.STACKS:
                 names = frame.json()
                 try:

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracer.console import Progress, Stop, Tidy, say
+from tracer.console import Progress, Stop, Tidy, TidyTold, say
 from tracer.errors import BadRequest, Exit, NotSupported, TracerError
-from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, open_output, output_format
+from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, Told, open_output, output_format
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
+    from tracer.enrich.filters import Selection
     from tracer.enrich.follower import Follower
     from tracer.enrich.resolve import FilterWords
     from tracer.kernel.loader import Loaded
@@ -31,6 +32,7 @@ _WAIT_S = 0.05
 _SETTLE_NS = 60_000_000
 _DRAIN_NS = 1_000_000_000
 _POLL_NS = 40_000_000
+_PENDING_NS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class TraceOptions:
     strict: bool = False
     backend: str = "auto"
     namespaces: frozenset[int] = frozenset()
+    changes: str = "none"
 
 
 @dataclass(slots=True)
@@ -119,6 +122,7 @@ class _Session:
         from tracer.kernel.loader import check_ring_size
         from tracer.kernel.reader import Reader
         from tracer.kernel.ring import Ring
+        from tracer.outputs.timeline import chosen
         from tracer.pipeline import Processing, Recorder, Symbols, clock_offset_ns
         from tracer.wire.layout import parse
 
@@ -150,6 +154,7 @@ class _Session:
             owner=Processes().owner,
             limit=options.count,
             filtered=options.filter.given,
+            changes_shown=chosen(options.changes, _inside(selection)),
         )
         reader = Reader(ring, layout.record, loaded.sequences)
         stack.callback(reader.close)
@@ -174,6 +179,7 @@ class _Session:
         while reader.backlog and not processing.enough:
             self._step(loaded, follower, processing, reader)
         self._sequences = {} if processing.enough else sequences
+        self._poll(follower, processing)
         processing.finish(time.monotonic_ns(), self._sequences)
         self._end_command()
         self._progress.clear()
@@ -181,16 +187,24 @@ class _Session:
     def _step(self, loaded: Loaded, follower: Follower, processing: Processing, reader: Reader) -> None:
         """One chunk of records, and what changed in the network meanwhile."""
         chunk = reader.next(_WAIT_S)
-        states = follower.poll() if self._progress.due(_POLL_NS) else []
-        if states:
-            processing.network_changed(states)
+        if self._progress.due(_PENDING_NS if follower.pending else _POLL_NS):
+            self._poll(follower, processing)
         for recorder in self._recorders:
-            if states:
-                recorder.network(follower.network)
             processing.callers.learn(chunk.records)
             recorder.records(chunk.records, processing)
         processing.feed(chunk.records, chunk.horizon_ns, chunk.reached)
         self._progress.show(processing, lambda: sum(loaded.refused()))
+
+    def _poll(self, follower: Follower, processing: Processing) -> None:
+        """Take note of what changed in the network."""
+        states = follower.poll()
+        changes = follower.take_changes()
+        if states:
+            processing.network_changed(states)
+        processing.changed(changes)
+        for recorder in self._recorders:
+            recorder.network(follower.network)
+            recorder.changes(changes)
 
     def _start_command(self) -> None:
         if not self._options.command:
@@ -247,6 +261,13 @@ class _Session:
         return Exit.DONE
 
 
+def _inside(selection: Selection) -> Collection[int] | None:
+    """The namespaces that are looked at, None for all."""
+    if selection.netns is not None:
+        return {selection.netns}
+    return selection.only_namespaces or None
+
+
 def _drained(now_ns: int, ended_ns: int, quiet_since_ns: int) -> bool:
     """Nothing more came for a while, or there is no end to it."""
     return (
@@ -269,8 +290,9 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
             importlib.import_module("tracer.pipeline")  # takes as long as the compiler: at the same time
             if options.stdout_format is not None:
                 importlib.import_module(f"tracer.outputs.{options.stdout_format}")
-            follower = Follower()
+            follower = Follower(neighbours=options.changes != "none")
             follower.start()
+            follower.listen()
             results.append(follower)
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             results.append(error)
@@ -290,7 +312,8 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
 def _open_outputs(options: TraceOptions, clear: Callable[[], None]) -> list[Output]:
     outputs = [open_output(path) for path in options.outputs if path.suffix != RAW_SUFFIX]
     if options.stdout_format is not None:
-        outputs.append(Tidy(open_output("-", options.stdout_format), clear))
+        output = open_output("-", options.stdout_format)
+        outputs.append(TidyTold(output, clear) if isinstance(output, Told) else Tidy(output, clear))
     return outputs
 
 

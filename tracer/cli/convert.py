@@ -19,10 +19,18 @@ def convert(
         str | None,
         typer.Option("--format", metavar="csv|jsonl|parquet|tree|line", help="Instead of OUT's suffix."),
     ] = None,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="Of a .fibtrace: also what changed between the packets.")
+    ] = False,
+    neighbours: Annotated[
+        bool,
+        typer.Option("--neighbours", help="With --changes also every neighbour, not only those that failed."),
+    ] = False,
 ) -> None:
     """Write a capture in another format: csv, jsonl or parquet, by suffix."""
+    from tracer.cli.common import shown_changes
     from tracer.replay import convert as convert_capture
 
-    done = convert_capture(source, target, format_)
+    done = convert_capture(source, target, format_, shown_changes(changes=changes, neighbours=neighbours))
     if done.dropped_lines:
         print(f"warning: {source} is cut short at its end: what was whole is converted", file=sys.stderr)
