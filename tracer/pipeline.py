@@ -40,6 +40,9 @@ _TCP_USES_IN = ("tcp_rcv_state_process", "tcp_rcv_established", "tcp_v4_rcv")
 """Where TCP frees a segment that it has worked on, with no reason: the last for sockets in TIME_WAIT and requests."""
 
 _END_NS = 1 << 63
+_OPEN_NS = 200_000_000
+"""How long a change waits for paths that began before it."""
+
 _EMPTIES_A_QUEUE = ("sk_stream_kill_queues", "skb_queue_purge", "__skb_queue_purge", "inet_sock_destruct")
 """Where a closed socket's queue is emptied, on kernels whose reasons do not say so (before 6.12)."""
 
@@ -156,7 +159,10 @@ class Processing:
             steps = self._number(steps)
         rows = self.builder.rows(steps) if len(steps) else None
         self.counts.rows += 0 if rows is None else len(rows)
-        until_ns = _END_NS if final else horizon_ns + self.clock_offset_ns
+        until_ns = _END_NS
+        if not final and self.between.waits:
+            open_ns = max(self.correlator.open_since_ns(horizon_ns), horizon_ns - _OPEN_NS)
+            until_ns = min(open_ns, horizon_ns) + self.clock_offset_ns
         self.between.write(self.outputs, rows, until_ns)
 
     def changed(self, changes: Iterable[Change]) -> None:

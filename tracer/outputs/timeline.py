@@ -148,6 +148,11 @@ class Between:
         self._shown = shown
         self._waiting: list[Change] = []
 
+    @property
+    def waits(self) -> bool:
+        """Whether there are changes to write."""
+        return bool(self._waiting)
+
     def add(self, changes: Iterable[Change], clock_offset_ns: int) -> None:
         """Take changes with times of CLOCK_MONOTONIC, in order."""
         moved = [
