@@ -32,7 +32,6 @@ _WAIT_S = 0.05
 _SETTLE_NS = 60_000_000
 _DRAIN_NS = 1_000_000_000
 _POLL_NS = 40_000_000
-_PENDING_NS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +186,8 @@ class _Session:
     def _step(self, loaded: Loaded, follower: Follower, processing: Processing, reader: Reader) -> None:
         """One chunk of records, and what changed in the network meanwhile."""
         chunk = reader.next(_WAIT_S)
-        if self._progress.due(_PENDING_NS if follower.pending else _POLL_NS):
+        # What changed before these records were made must be known before they are explained.
+        if self._progress.due(_POLL_NS) or (len(chunk.records) and follower.pending()):
             self._poll(follower, processing)
         for recorder in self._recorders:
             processing.callers.learn(chunk.records)

@@ -64,10 +64,9 @@ class Follower:
         for watched in self._watched.values():
             self._listener.add(watched.events)
 
-    @property
     def pending(self) -> bool:
-        """Whether notifications have arrived that `poll` has not seen."""
-        return any(watched.events.pending for watched in self._watched.values())
+        """Whether notifications have arrived that `poll` has not seen: what is asked of every socket."""
+        return bool(sum(watched.events.pending() for watched in self._watched.values()))
 
     def take_changes(self) -> list[Change]:
         """What `poll` has seen change since the last call, in order of time."""
@@ -116,6 +115,9 @@ class Follower:
         new = self._add({inode: item for inode, item in named.items() if inode not in self._watched})
         for watched in self._watched.values():
             state = watched.poll()
+            for passed in watched.passed:
+                self.network.add(passed)
+            watched.passed = []
             if state:
                 self._learn_peers(watched)
                 new.append(watched.state)

@@ -43,10 +43,11 @@ class Notifications:
         """For select()."""
         return self._socket.fileno()
 
-    @property
     def pending(self) -> bool:
-        """Whether something waits to be taken."""
-        return bool(self._waiting)
+        """Whether something has arrived and waits to be taken."""
+        with self._lock:
+            self._read()
+            return bool(self._waiting)
 
     def nothing_before(self, ts_ns: int) -> None:
         """The socket was still empty at `ts_ns`."""

@@ -11,6 +11,7 @@ PF_EXITING, PF_KTHREAD = 0x4, 0x200000
 _MAX_LISTING = 1 << 20
 _ROUTE = "0"  # NETLINK_ROUTE, as /proc/net/netlink numbers the protocols
 _KNOWN_LIMIT = 1024
+_PIDS = 1 << 22  # PID_MAX_LIMIT: port ids above are no pids
 
 Sender = tuple[int, str]
 """Pid and name."""
@@ -47,6 +48,8 @@ class Senders:
             return None
         if comm and (inode in held or (not held and _is_exiting(port))):
             return port, comm
+        if not comm and port < _PIDS:
+            return None  # it has ended: nobody holds the socket any more
         if inode not in self._known:
             if len(self._known) >= _KNOWN_LIMIT:
                 self._known.clear()

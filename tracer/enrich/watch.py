@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tracer.enrich import decode, netns
+from tracer.enrich import decode, netns, stepwise
 from tracer.enrich.announced import Announced, Seen
 from tracer.enrich.changes import (
     ADDRESSES,
@@ -74,6 +74,7 @@ class Watched:
         self._senders = Senders(listing)
         self.events = Notifications(events, self._senders.find)
         self.changes: list[Change] = []
+        self.passed: list[NetworkState] = []
         self._seen = Seen()
         self.nsids: dict[int, int] = {}
         now = time.monotonic_ns()
@@ -106,7 +107,10 @@ class Watched:
         return self.load()
 
     def poll(self) -> NetworkState | None:
-        """The new state if something has changed; never waits. What has changed is added to `changes`."""
+        """The new state if something has changed; never waits. What has changed is added to `changes`.
+
+        States that came and went before they could be read are added to `passed`.
+        """
         arrived, certain_ns = self.events.take()
         if not arrived:
             self._certain_ns = certain_ns
@@ -118,7 +122,9 @@ class Watched:
         else:
             changed = changes(message for one in arrived for message in parse(one.data or b""))
             if changed:
-                self.state = replace(before, since_ns=certain_ns, unsure_ns=arrived[0].unsure_ns)
+                self.passed = list(stepwise.between(before, arrived))
+                unsure_ns = self.passed[-1].since_ns if self.passed else arrived[0].unsure_ns
+                self.state = replace(before, since_ns=certain_ns, unsure_ns=unsure_ns)
                 self._read(changed)
             self._certain_ns = certain_ns
         self._tell(before, arrived)

@@ -138,8 +138,8 @@ def facts_words(facts: Facts, other: Facts) -> str:
 class Between:
     """Changes on their way to the outputs: each waits until the paths that began before it are written.
 
-    A path that is finished later still (it was in a tunnel, or its end was never seen) then comes after it; the
-    times say so.
+    It is written before every path that began after it. A path that is finished late (it was in a tunnel, or its end
+    was never seen) may come after a change that it began before; the times say so.
     """
 
     def __init__(self, shown: Callable[[Change], bool] | None) -> None:
@@ -165,6 +165,8 @@ class Between:
 
     def write(self, outputs: Sequence[Output], rows: pa.Table | None, until_ns: int) -> None:
         """Write the rows of finished paths, if any, and the changes up to `until_ns` (since the epoch)."""
+        if rows is not None and self._waiting:
+            until_ns = max(until_ns, _last_start(rows))
         count = sum(1 for change in self._waiting if change.ts_ns <= until_ns)
         due, self._waiting = self._waiting[:count], self._waiting[count:]
         self.count += len(due)
@@ -173,6 +175,13 @@ class Between:
                 write_between(output, rows, due)
             elif due and isinstance(output, Told):
                 output.tell(due)
+
+
+def _last_start(rows: pa.Table) -> int:
+    """When the last of the paths in these rows began."""
+    packet, ts_ns = rows.column("packet").to_numpy(), rows.column("ts_ns").to_numpy()
+    starts = np.concatenate(([True], packet[1:] != packet[:-1]))
+    return int(ts_ns[starts].max())
 
 
 def chosen(which: str, inside: Collection[int] | None) -> Callable[[Change], bool] | None:
