@@ -81,6 +81,7 @@ class Processing:
     limit: int | None = None
     filtered: bool = False
     changes_shown: Callable[[Change], bool] | None = None
+    why: bool = False
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
@@ -110,6 +111,7 @@ class Processing:
                 owner=self.owner,
                 clock_offset_ns=self.clock_offset_ns,
                 filtered=self.filtered,
+                why=self.why,
             )
         )
         self.network_changed(self.network.latest(inode) for inode in self.network.inodes())

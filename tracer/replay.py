@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pyarrow as pa
 
 from tracer.enrich.filters import Selection
 from tracer.errors import BadCapture, TracerError
@@ -30,27 +31,83 @@ class _Known:
     addresses: dict[int, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a raw capture gave: rows; how many records were lost when it was made; whether its end is missing."""
+
+    rows: int
+    lost: int
+    damage: int
+    accounted: bool
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the trace went on after what is in the file."""
+        return bool(self.damage) or not self.accounted
+
+
 def convert(
-    source: str | Path, target: str | Path | IO[Any], wanted: str | None = None, changes: str = "none"
+    source: str | Path,
+    target: str | Path | IO[Any],
+    wanted: str | None = None,
+    *,
+    why: bool = False,
+    changes: str = "none",
 ) -> Converted:
     """Write a capture of any kind in another format; of a raw one with these `changes` (`none`, `routing`, `all`).
 
     Raises BadRequest or BadCapture before the target is touched.
     """
     if Path(source).suffix != RAW_SUFFIX:
-        return convert_rows(source, target, wanted)
+        return convert_rows(source, target, wanted, why=why)
     output_format(target if isinstance(target, str | Path) else "-", wanted)
     known, damage = _read_names(source)
-    output = open_output(target, wanted)
+    output = open_output(target, wanted, why=why)
     try:
-        rows = replay(source, known, [output], changes)
+        rows, _ = _replay(source, known, [output], why=why, changes=changes)
     finally:
         output.close()
     return Converted(rows, damage)
 
 
-def replay(source: str | Path, known: _Known, outputs: list[Output], changes: str = "none") -> int:
-    """Feed the records and changes of a raw capture through the pipeline; returns how many rows were written."""
+class _Rows:
+    """Keeps the rows instead of writing them."""
+
+    def __init__(self) -> None:
+        self.parts: list[pa.Table] = []
+
+    def write(self, rows: pa.Table) -> None:
+        """Keep a batch."""
+        self.parts.append(rows)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def rows_of(source: str | Path) -> pa.Table:
+    """The rows of a capture of any kind. Raises BadRequest or BadCapture."""
+    if Path(source).suffix != RAW_SUFFIX:
+        from tracer.outputs.read import read_rows
+
+        return read_rows(source).rows
+    kept = _Rows()
+    play(source, [kept])
+    if not kept.parts:
+        raise BadCapture(f"cannot use {source}: it has no packet")
+    return pa.concat_tables(kept.parts, promote_options="default")
+
+
+def play(source: str | Path, outputs: list[Output]) -> Played:
+    """Feed the outputs with a raw capture; raises BadCapture. The outputs stay open."""
+    known, damage = _read_names(source)
+    rows, accounting = _replay(source, known, outputs)
+    return Played(rows, _lost(accounting) if accounting else 0, damage, accounting is not None)
+
+
+def _replay(
+    source: str | Path, known: _Known, outputs: list[Output], *, why: bool = False, changes: str = "none"
+) -> tuple[int, Any]:
+    """Feed the outputs with what a capture holds; returns how many rows were written, and the accounting."""
     with CaptureReader(source) as reader:
         written, layout, clock_offset_ns = _header(reader, source)
         processing = Processing(
@@ -65,8 +122,9 @@ def replay(source: str | Path, known: _Known, outputs: list[Output], changes: st
             outputs=outputs,
             clock_offset_ns=clock_offset_ns,
             changes_shown=chosen(changes, None),
+            why=why,
         )
-        horizon_ns, sequences = 0, {}
+        horizon_ns, sequences, accounting = 0, {}, None
         for frame in reader.frames():
             if frame.kind is Kind.RECORDS:
                 records = _records(frame.payload, written, layout, source)
@@ -75,9 +133,10 @@ def replay(source: str | Path, known: _Known, outputs: list[Output], changes: st
             elif frame.kind is Kind.CHANGES:
                 processing.changed(_changes(frame.json()))
             elif frame.kind is Kind.ACCOUNTING:
-                sequences = _sequences(frame.json())
+                accounting = frame.json()
+                sequences = _sequences(accounting)
         processing.finish(horizon_ns, sequences)
-        return processing.counts.rows
+        return processing.counts.rows, accounting
 
 
 def _header(reader: CaptureReader, source: str | Path) -> tuple[Layout, Layout, int]:
@@ -114,6 +173,15 @@ def _changes(values: Any) -> list[Change]:
         return changes_from(values["changes"])
     except (KeyError, TypeError) as error:
         raise BadCapture(f"cannot read the changes of a capture: {error}") from error
+
+
+def _lost(accounting: Any) -> int:
+    """Records that the full ring refused, and events that came while their probe was running."""
+    try:
+        refused, missed = accounting.get("refused", ()), accounting.get("missed", {})
+        return sum(map(int, refused)) + sum(map(int, missed.values()))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BadCapture(f"cannot read the accounting of a capture: {error}") from error
 
 
 def _records(payload: bytes, written: Layout, layout: Layout, source: str | Path) -> np.ndarray[Any, Any]:

@@ -50,6 +50,17 @@ class TraceOptions:
     backend: str = "auto"
     namespaces: frozenset[int] = frozenset()
     changes: str = "none"
+    why: bool = False
+    collectors: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: its exit code, what was lost, and whether a signal ended it before its COMMAND did."""
+
+    code: int
+    lost: int
+    interrupted: bool
 
 
 @dataclass(slots=True)
@@ -66,9 +77,16 @@ class _Losses:
 
 def trace(options: TraceOptions) -> int:
     """Trace until COMMAND ends, the count or the time is reached, or a signal; returns the exit code."""
+    return follow(options).code
+
+
+def follow(options: TraceOptions) -> Outcome:
+    """The same, and what else is to be known of the run."""
     _check(options)
     with Stop() as stop:
-        return _Session(options, stop).run()
+        session = _Session(options, stop)
+        code = session.run()
+        return Outcome(code, session.lost, stop.asked)
 
 
 def _check(options: TraceOptions) -> None:
@@ -98,6 +116,7 @@ class _Session:
         self._child: subprocess.Popen[bytes] | None = None
         self._recorders: list[Recorder] = []
         self._sequences: dict[int, int] = {}
+        self.lost = 0
         self._progress = Progress()
 
     def run(self) -> int:
@@ -154,8 +173,9 @@ class _Session:
             limit=options.count,
             filtered=options.filter.given,
             changes_shown=chosen(options.changes, _inside(selection)),
+            why=options.why,
         )
-        reader = Reader(ring, layout.record, loaded.sequences)
+        reader = Reader(ring, layout.record, loaded.numbers)
         stack.callback(reader.close)
         return processing, reader
 
@@ -171,15 +191,14 @@ class _Session:
                 ended_ns = now_ns
             if ended_ns is not None and _drained(now_ns, ended_ns, reader.quiet_since_ns):
                 break
-        sequences = (
-            loaded.sequences()
-        )  # before the ring is emptied for the last time: what is not in it is lost
+        # Before the ring is emptied for the last time: what is not in it then is lost.
+        numbers, sequences = loaded.numbers(), loaded.sequences()
         reader.stop()
         while reader.backlog and not processing.enough:
             self._step(loaded, follower, processing, reader)
         self._sequences = {} if processing.enough else sequences
         self._poll(follower, processing)
-        processing.finish(time.monotonic_ns(), self._sequences)
+        processing.finish(time.monotonic_ns(), {} if processing.enough else numbers)
         self._end_command()
         self._progress.clear()
 
@@ -233,7 +252,7 @@ class _Session:
         """Say exactly what was seen and what was lost; choose the exit code."""
         refused = loaded.refused()
         losses = _Losses(sum(refused), loaded.missed())
-        counts = processing.counts
+        counts, self.lost = processing.counts, losses.total
         for recorder in self._recorders:
             recorder.close(
                 {
@@ -311,8 +330,9 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
 
 def _open_outputs(options: TraceOptions, clear: Callable[[], None]) -> list[Output]:
     outputs = [open_output(path) for path in options.outputs if path.suffix != RAW_SUFFIX]
+    outputs += options.collectors
     if options.stdout_format is not None:
-        output = open_output("-", options.stdout_format)
+        output = open_output("-", options.stdout_format, why=options.why)
         outputs.append(TidyTold(output, clear) if isinstance(output, Told) else Tidy(output, clear))
     return outputs
 

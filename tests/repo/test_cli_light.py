@@ -13,6 +13,8 @@ COMMANDS = (
     ["--help"],
     ["trace", "--help"],
     ["convert", "--help"],
+    ["explain", "--help"],
+    ["expect", "--help"],
     ["doctor", "--help"],
     ["lab", "--help"],
     ["lab", "run", "--help"],

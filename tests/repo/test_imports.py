@@ -17,15 +17,22 @@ LAYERS = (
     "enrich",
     "kernel",
     "outputs",
+    "livetrace",
     "lab",
     "pipeline",
     "replay",
     "console",
     "tracing",
+    "explaining",
+    "comparing",
+    "offline",
+    "top",
+    "expect",
+    "pytest_plugin",
     "cli",
 )
-# What `import tracer` offers (reading a capture) stands on the layers up to outputs.
-TOP_LEVEL = {"__init__": "outputs"}
+# What `import tracer` offers (reading a capture, tracing while a block runs) stands on the layers up to livetrace.
+TOP_LEVEL = {"__init__": "livetrace"}
 GATES = {
     "bcc": "tracer/kernel/loader.py",
     "pyroute2": "tracer/enrich/netlink.py",

@@ -36,6 +36,10 @@ Neighbours = Annotated[
     bool,
     typer.Option("--neighbours", help="With --changes also every neighbour, not only those that failed."),
 ]
+Why = Annotated[
+    bool,
+    typer.Option("--why", help="Explain every decision: each rule in order, the route, the source check."),
+]
 Stacks = Annotated[
     str,
     typer.Option(
@@ -85,6 +89,7 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
     strict: Strict = False,
     changes: Changes = False,
     neighbours: Neighbours = False,
+    why: Why = False,
 ) -> int:
     """Follow packets: which rule, table and route each takes in each network namespace, and why.
 
@@ -116,5 +121,6 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
             strict=strict,
             backend=backend,
             changes=shown_changes(changes=changes, neighbours=neighbours),
+            why=why,
         )
     )

@@ -31,6 +31,7 @@ ADDRESS_FLAGS = ((0x40, "tentative"), (0x08, "dadfailed"), (0x20, "deprecated"))
 NEIGHBOUR_STATES = {
     1: "INCOMPLETE", 2: "REACHABLE", 4: "STALE", 8: "DELAY", 16: "PROBE", 32: "FAILED", 64: "NOARP", 128: "PERMANENT",
 }  # fmt: skip
+PREFERENCES = {0: "medium", 1: "high", 3: "low"}  # ICMPV6_ROUTER_PREF_*
 SIGNS = {ADDED: "+ ", DELETED: "- ", CHANGED: ""}
 # Of the settings in a state, those whose change the kernel announces (RTNLGRP_IPV4_NETCONF).
 SETTINGS = ("rp_filter", "forwarding", "ignore_routes_with_linkdown")
@@ -243,6 +244,8 @@ def route_words(route: Route, state: NetworkState) -> str:
         parts.append(f"src {address_text(route.family, route.prefsrc)}")
     if route.metric:
         parts.append(f"metric {route.metric}")
+    if route.family != IPV4:
+        parts.append(f"pref {PREFERENCES.get(route.pref, str(route.pref))}")
     if not alone:
         parts.append(route_text(route, state)[len(head) + 1 :])
     return " ".join(parts)

@@ -34,6 +34,7 @@ NEXTHOP, NEW_NEXTHOP, GET_NEXTHOP = "nexthop", 104, 106
 RTM_F_FIB_MATCH, RTM_F_LOOKUP_TABLE = 0x2000, 0x1000  # without the latter the answer always says main
 BUFFER = 1 << 18
 RCVBUFFORCE, QUEUE = 33, 1 << 23  # some 10,000 notifications
+ARENA = 1 << 22
 ATTRIBUTES = tuple((number, str(number), "cdata") for number in range(1, 128))
 GROUPS: Final = (
     rtnl.RTNLGRP_LINK,
@@ -72,6 +73,13 @@ CLASSES = {
     **dict.fromkeys((rtnl.RTM_NEWNSID, rtnl.RTM_DELNSID, rtnl.RTM_GETNSID), GENERIC),
     **dict.fromkeys((NEW_NEXTHOP, NEW_NEXTHOP + 1, GET_NEXTHOP), NEXTHOP_MESSAGE),
 }
+
+
+class Block(NamedTuple):
+    """Raw messages one after the other, and where each begins."""
+
+    data: bytes
+    starts: list[int]
 
 
 class RouteSocket:
@@ -131,6 +139,28 @@ class RouteSocket:
         """The answer to one question. Raises NetlinkError if it is an error."""
         return self._ask(kind, REQUEST, fields, attributes)[0]
 
+    def stream(self, kind: int, fields: dict[str, int]) -> Iterator[Block]:
+        """All objects of a kind as raw messages, in blocks of some megabytes. Raises NetlinkError."""
+        self._sequence += 1
+        self._socket.send(_request(kind, REQUEST | DUMP, self._sequence, (fields, {})))
+        done = False
+        while not done:
+            arena, used, starts = bytearray(ARENA), 0, list[int]()
+            view = memoryview(arena)
+            words = view.cast("I")
+            while not done and used + BUFFER <= ARENA:
+                end = used + self._socket.recv_into(view[used : used + BUFFER])
+                while used < end:
+                    kind = words[(used >> 2) + 1] & 0xFFFF
+                    if kind in {ERROR, DONE}:
+                        _raise(arena, used)
+                        done = True
+                        break
+                    starts.append(used)
+                    used += (words[used >> 2] + 3) & ~3
+            if starts:
+                yield Block(bytes(view[:used]), starts)
+
     def _ask(
         self, kind: int, flags: int, fields: dict[str, int], attributes: dict[int, bytes]
     ) -> tuple[list[Message], bool]:
@@ -173,7 +203,7 @@ def parse(data: bytes, sequence: int | None = None) -> Iterator[Message]:
         offset += (length + 3) & ~3
 
 
-def _raise(data: bytes, offset: int) -> None:
+def _raise(data: bytes | bytearray, offset: int) -> None:
     (code,) = struct.unpack_from("i", data, offset + 16)
     if code:
         raise NetlinkError(-code, os.strerror(-code))

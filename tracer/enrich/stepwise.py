@@ -78,7 +78,7 @@ def _with_route(state: NetworkState, message: Message) -> NetworkState | None:
     large = state.large if family == IPV4 else state.large6
     if table in large or len(routes) > LARGEST_TABLE:
         return None
-    after = _patched(routes, message)
+    after = _patched(tuple(routes), message)
     if after is None:
         return None
     changed = {**tables, table: after}
