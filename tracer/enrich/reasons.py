@@ -76,6 +76,20 @@ def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[
     return f"{_KNOWN.get(short, short.lower().replace('_', ' ') or 'this kernel gives no reason')} {kernel}"
 
 
+def short_drop_words(reason: str, location: str) -> str:
+    """What a drop reason and the place of the drop say by themselves, where no single packet is looked at."""
+    short = reason.removeprefix("SKB_DROP_REASON_")
+    if short == "IP_RPFILTER":
+        words = _KNOWN[short]
+    elif location.startswith("ip_error") or short in {"IP_INNOROUTES", "IP_INADDRERRORS"}:
+        words = "routing refused it"
+    elif short == "NO_SOCKET" or (not short and location.startswith("__udp4_lib_rcv")):
+        words = "no socket listens"
+    else:
+        words = _KNOWN.get(short, short.lower().replace("_", " ") or "this kernel gives no reason")
+    return f"{words} {_kernel_words(reason, location)}"
+
+
 def _is_group(text: str) -> bool:
     first = text.split(".", maxsplit=1)[0]
     return first.isdigit() and 224 <= int(first) < 240  # noqa: PLR2004 - 224.0.0.0/4
