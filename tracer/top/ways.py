@@ -86,7 +86,7 @@ def observed(way: Way, states: Sequence[NetworkState]) -> list[tuple[int, int]] 
         return [(int(info["tables"][i]), int(info["errors"][i])) for i in range(count)]
     for state in states:
         predicted = predict(state, way.flow())
-        if predicted is None or len(predicted.lookups) != count:
+        if not predicted.known or len(predicted.lookups) != count:
             continue
         before = [(item.table, _error(item.result)) for item in predicted.lookups[:-1]]
         if predicted.lookups[-1].table == last[0] and sequence_of(before) == int(way.key["sequence"]):
