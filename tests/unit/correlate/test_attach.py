@@ -214,6 +214,22 @@ def test_the_next_packet_of_a_server_does_not_take_the_decision_of_one_that_wait
     ]
 
 
+def test_the_answer_of_a_redirected_connection_has_its_decision():
+    """The port that answers is another one than was asked, until NAT turns it back: source and port both differ."""
+    scene = Scene()
+    syn = PACKET.but(proto=TCP, sport=40000, dport=80)
+    answer = Packet(src=syn.dst, dst=syn.src, proto=TCP, sport=80, dport=40000, skb=0x2000, ip_id=9)
+    local = answer.but(src="10.1.0.1", sport=1080)
+    soft = scene.softirq().receive(syn, R0)
+    soft.decide(local.key(), "send", hit(254, R0)).xmit(answer, R0)
+    assert ["output"] in owned(scene)
+    other = answer.but(dport=40001)
+    scene = Scene()
+    soft = scene.softirq().receive(syn, R0)
+    soft.decide(local.key(), "send", hit(254, R0)).xmit(other, R0)
+    assert ["output"] not in owned(scene)
+
+
 def test_several_waiting_packets_take_their_decisions_in_order():
     """First decided, first sent."""
     scene = Scene()
