@@ -6,14 +6,16 @@ Works on records in context order (`Batch`): neighbours of one context are neigh
 from __future__ import annotations
 
 import errno
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tracer.correlate.callers import Caller, Purpose
-from tracer.correlate.columns import Array, Rows, address_words, changed, last_where, shifted
+from tracer.correlate.columns import Array, Rows, address_keys, address_words, changed, last_where, shifted
 from tracer.correlate.episodes import may_be_suppressed, receiving
+from tracer.correlate.links import ICMPV6
 from tracer.correlate.observed import CALL_OUTPUT, PURPOSES
 
 if TYPE_CHECKING:
@@ -26,13 +28,16 @@ LOOPBACK_IFINDEX = 1
 HINT_TASK_NETNS = 1
 FLOWI_FLAG_ANYSRC = 1
 ICMP = 1
+ICMPV6_INFORMS = 128
+"""ICMPv6 types from here on are no errors."""
 
 
 @dataclass(slots=True)
 class Decisions:
     """Columns of one batch, one entry per row: 0 or UNKNOWN where the row is no lookup.
 
-    `number` counts the decisions of the batch from 1; `first` and `last` mark their ends.
+    `number` counts the decisions of the batch from 1; `first` and `last` mark their ends. `again` marks the first
+    lookups of decisions that are made instead of the one before.
     """
 
     number: Array
@@ -43,6 +48,15 @@ class Decisions:
     in_list: Array
     of_packet: Array
     connects: Array
+    again: Array
+
+    @property
+    def repeats(self) -> Array:
+        """Per row 1 where its decision is made instead of the one before, else 0."""
+        result = np.zeros(len(self.number), np.int64)
+        lookup = self.number > 0
+        result[lookup] = self.again[np.flatnonzero(self.first)][self.number[lookup] - 1]
+        return result
 
 
 def decide(
@@ -82,6 +96,7 @@ def decide(
         keep & in_list[spread],
         keep & of_packet[spread],
         keep & connects[spread],
+        first & _tries_again(records, group, lookup),
     )
 
 
@@ -131,6 +146,28 @@ def _continues(records: Rows, group: Array, lookup: Array, suppressing: Array) -
     return result
 
 
+def _tries_again(records: Rows, group: Array, lookup: Array) -> Array:
+    """Lookups that follow on one that failed without a source address, and differ from it in having one.
+
+    `ip6_dst_lookup_tail()` routes once more with the address that it would send from: a route may ask for that.
+    """
+    source = address_keys(records["saddr"])
+    same = ~changed(
+        group,
+        records["flow"],
+        address_keys(records["daddr"]),
+        records["iif"],
+        records["mark"],
+        records["proto"],
+        records["family"],
+    )
+    failed = lookup & (records["error"] != 0) & (source == 0) & (records["family"] == socket.AF_INET6)
+    result: Array = lookup & same & shifted(failed) & (source != 0) & (records["iif"] == LOOPBACK_IFINDEX)
+    if len(result):
+        result[0] = False
+    return result
+
+
 def _restarts(records: Rows, lookup: Array, goes_on: Array) -> Array:
     """A walk never searches its first table again: where it seems to, another decision with the same key began."""
     starts = np.where(lookup & ~goes_on, np.arange(len(records)), 0)
@@ -162,7 +199,13 @@ def _by_stack(
     contradiction = ((purpose == Purpose.INPUT) & ~from_device) | ((purpose == Purpose.OUTPUT) & from_device)
     ok = ~contradiction
     # Of the routes that icmp_route_lookup() looks for only that of the ICMP error itself is a packet's.
-    trial = (probes != 0) & ((records["flow_flags"] & FLOWI_FLAG_ANYSRC != 0) | (records["proto"] != ICMP))
+    ipv6 = records["family"] == socket.AF_INET6
+    error = np.where(
+        ipv6,
+        (records["proto"] == ICMPV6) & (records["detail"] >> 8 < ICMPV6_INFORMS),
+        (records["proto"] == ICMP) & (records["flow_flags"] & FLOWI_FLAG_ANYSRC == 0),
+    )
+    trial = (probes != 0) & ~error
     purpose = np.where(trial, Purpose.OTHER, purpose) * ok
     return (
         purpose,
@@ -186,15 +229,15 @@ def _by_call(records: Rows, lookup: Array, purpose: Array) -> Array:
 def _by_shape(records: Rows, group: Array, lookup: Array, first: Array) -> Array:
     """Purpose from the flow key alone, for want of a stack (the tracepoint backend with --stacks none)."""
     iif, scope = records["iif"], records["flow_scope"]
-    saddr, _ = address_words(records["saddr"])
-    daddr, _ = address_words(records["daddr"])
+    saddr, daddr = address_keys(records["saddr"]), address_keys(records["daddr"])
+    ipv6 = records["family"] == socket.AF_INET6
     from_device = iif > LOOPBACK_IFINDEX
     before = shifted(last_where(first & from_device, group))
     before = np.where((before >= 0) & (group[before] == group), before, -1)
     swapped = (before >= 0) & (saddr[before] == daddr) & (daddr[before] == saddr)
     swapped |= from_device & (records["oif"] != 0)
     purpose = np.where(from_device, Purpose.INPUT, Purpose.OUTPUT)
-    purpose = np.where(swapped & (records["context_kind"] != 0), Purpose.SOURCE_CHECK, purpose)
-    no_key = (iif == 0) & (records["oif"] == 0) & (saddr == 0)
+    purpose = np.where(swapped & ~ipv6 & (records["context_kind"] != 0), Purpose.SOURCE_CHECK, purpose)
+    no_key = (iif == 0) & (ipv6 | ((records["oif"] == 0) & (saddr == 0)))
     purpose = np.where(no_key | (scope == SCOPE_LINK), Purpose.OTHER, purpose)
     return np.where(lookup, purpose, Purpose.UNKNOWN)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracer.correlate.columns import Array, Rows, address_words, shifted
+from tracer.correlate.columns import Array, Rows, address_keys, address_words, shifted
 
 if TYPE_CHECKING:
     from tracer.correlate.kinds import Kinds
@@ -84,7 +84,7 @@ def decision_of_packet(decision: Rows, packet: Rows, rows: tuple[Array, Array] |
         return decision[name][rows[0]], packet[name][rows[1]]
 
     (source, packet_source), (target, packet_target) = (
-        tuple(address_words(values)[0] for values in pair(end)) for end in ("saddr", "daddr")
+        tuple(address_keys(values) for values in pair(end)) for end in ("saddr", "daddr")
     )
     proto_key, packet_proto = pair("proto")
     sport_key, packet_sport = pair("sport")

@@ -12,6 +12,7 @@ from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import (
     Array,
     Records,
+    address_keys,
     address_words,
     codes_of,
     device_keys,
@@ -169,7 +170,7 @@ class Correlator:
         notes["decision"] = np.where(decisions.number > 0, decisions.number + self._decisions, 0)
         self._decisions += int(decisions.number.max(initial=0))
         alone = (decisions.number > 0) & (notes["packet"] == 0)
-        notes["packet"][alone] = -notes["decision"][alone]
+        notes["packet"][alone] = -(notes["decision"] - decisions.repeats)[alone]
         take_pending(batch, notes, self._held, self._notes)
         self._name_cached(batch, group, notes, tunnel)
         self._drop_false_origins(batch, notes, context)
@@ -238,7 +239,7 @@ class Correlator:
         decided = received & (notes["via"] == 0)
         run = last_where(received & ~in_list(batch, group, kinds), group)
         before = shifted(last_where(decided, group))
-        target, _ = address_words(batch["daddr"])
+        target = address_keys(batch["daddr"])
         # ip_list_rcv_finish() gives a hint to the next packet of the same list only.
         hinted = received & ~decided & (before >= 0) & (before >= run) & (target[before] == target)
         notes["hint"] = np.where(hinted, notes["packet"][before], BEFORE_THE_TRACE)

@@ -26,7 +26,6 @@ from tracer.correlate.columns import (
     next_where,
     shifted,
 )
-from tracer.correlate.verdicts import AF_INET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 ESP = 50
 _HEADER = (20, 256)
-"""By how many bytes a packet grows by a header: IPv4 alone, up to Ethernet, UDP, IPv4 and what encrypts."""
+"""By how many bytes a packet grows by a header: IPv4 alone, up to Ethernet, UDP, IPv6 and what encrypts."""
 _ESP_HEADER = 50
 """IPv4, ESP, its initialisation vector, padding and check value are longer than this."""
 _LONGEST_NS = 3_200_000_000
@@ -136,7 +135,7 @@ def _follows(line: Rows) -> Array:
     for end in ("saddr", "daddr"):
         for half in address_words(line[end]):
             other |= half != shifted(half)
-    result: Array = other & (line["family"] == AF_INET) & (shifted(line["family"]) == AF_INET)
+    result: Array = other & (line["family"] != 0) & (shifted(line["family"]) != 0)
     for name in ("skb", "netns"):
         result &= line[name] == shifted(line[name])
     result &= line["ts_ns"] - shifted(line["ts_ns"]) < _LONGEST_NS

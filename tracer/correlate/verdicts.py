@@ -22,6 +22,7 @@ class Via(IntEnum):
     LOOPED_COPY = 6
     UNSEEN = 7
     TUNNEL = 8
+    LINK = 9
 
 
 class Event(IntEnum):

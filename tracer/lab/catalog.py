@@ -8,6 +8,7 @@ from types import MappingProxyType
 from tracer.errors import BadRequest
 from tracer.lab.basic import LOCAL_LAB, ROUTER, SERVER_LAB
 from tracer.lab.drops import ERRORS, RPFILTER
+from tracer.lab.labs6 import LABS6
 from tracer.lab.policy import POLICY
 from tracer.lab.remote import WIREGUARD
 from tracer.lab.sites import GRE, IPSEC, VXLAN
@@ -18,6 +19,7 @@ from tracer.lab.virtual import DUMMY, VLAN, VRF
 _LABS = (
     *(ROUTER, POLICY, ERRORS, RPFILTER, MULTIPATH, LOCAL_LAB, NAT, SERVER_LAB),
     *(VRF, DUMMY, VLAN, VXLAN, GRE, IPSEC, WIREGUARD),
+    *LABS6,
 )
 _BY_NAME: Mapping[str, Lab] = MappingProxyType({lab.name: lab for lab in _LABS})
 

@@ -34,6 +34,7 @@ _ENDS = "src 192.0.2.1 dst 192.0.2.2 proto esp"
 _KERNEL = {
     "dummy": _device("dummy", "CONFIG_DUMMY"),
     "gre": _device("gre", "CONFIG_NET_IPGRE", "ip_gre", "local 192.0.2.1 remote 192.0.2.2"),
+    "ip6gre": _device("ip6gre", "CONFIG_IPV6_GRE", "ip6_gre", "local 2001:db8::1 remote 2001:db8::2"),
     "vrf": _device("vrf", "CONFIG_NET_VRF", more="table 10"),
     "vxlan": _device("vxlan", "CONFIG_VXLAN", more="id 1 local 192.0.2.1 remote 192.0.2.2 dstport 4789"),
     "wireguard": _device("wireguard", "CONFIG_WIREGUARD"),

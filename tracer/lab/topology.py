@@ -102,7 +102,7 @@ class Flow:
 
     dst: str
     src: str | None = None
-    proto: Literal["udp", "tcp", "icmp", "gre", "esp"] = "udp"
+    proto: Literal["udp", "tcp", "icmp", "ipv6-icmp", "gre", "esp"] = "udp"
     sport: int | None = None
     dport: int | None = None
     mark: int = 0
@@ -212,7 +212,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Lab:
-    """A topology with its traffic; `summary` is one line, `teaches` says what to look at.
+    """A topology with its traffic; `summary` is one line, `teaches` says what to look at; `family` is that of IP.
 
     `own` are the packets that its devices send by themselves, such as a handshake.
     """
@@ -225,6 +225,7 @@ class Lab:
     steps: tuple[Step, ...]
     services: tuple[Service, ...] = ()
     own: tuple[Flow, ...] = ()
+    family: Literal[4, 6] = 4
 
     def devices(self, netns: str) -> tuple[str, ...]:
         """Return the devices of one namespace but lo: the ends of links, then the others."""
