@@ -175,21 +175,41 @@ def _outputs(scene: Scene, decisions: Decisions, receive: Array, packet: Array) 
     netns, of_packet = scene.records["netns"][rows], scene.records["netns"][target]
     fits &= (netns == 0) | (of_packet == 0) | (netns == of_packet)
     # A packet of the flow that left elsewhere before this one (it waited for an address) was the one decided.
-    fits &= _sibling_before(scene)[target] < scene.records["ts_ns"][rows].astype(np.int64)
+    keys = flow_keys(scene.records, scene.records["netns"])
+    decided_ns, left_ns = (scene.records["ts_ns"][at].astype(np.int64) for at in (rows, target))
+    fits &= _sibling_before(scene, keys)[target] < decided_ns
+    other = np.flatnonzero(fits & (keys[rows] != keys[target]))
+    fits[other] = _left_after(scene, keys, rows[other]) >= left_ns[other]
     packet[rows[fits]] = scene.packet[target[fits]]
 
 
-def _sibling_before(scene: Scene) -> Array:
+def _sibling_before(scene: Scene, keys: Array) -> Array:
     """When the packet made here before each one left, of the same flow and namespace: ns, -1 for never."""
     result = np.full(len(scene.records), -1, np.int64)
-    rows = np.flatnonzero(scene.origin)
-    rows = rows[np.argsort(scene.records["ts_ns"][rows], kind="stable")]
-    keys = flow_keys(scene.records, scene.records["netns"])[rows]
-    order = np.argsort(keys, kind="stable")
-    line, ts_ns = keys[order], scene.records["ts_ns"][rows][order].astype(np.int64)
+    rows, line, ts_ns = _made_here(scene, keys)
     same = ~changed(line)
-    result[rows[order[same]]] = shifted(ts_ns)[same]
+    result[rows[same]] = shifted(ts_ns)[same]
     return result
+
+
+def _left_after(scene: Scene, keys: Array, decided: Array) -> Array:
+    """When the first packet that has exactly the flow of each of these decisions left after it: ns, far off for never."""
+    _, line, ts_ns = _made_here(scene, keys)
+    asked = np.rec.fromarrays((keys[decided], scene.records["ts_ns"][decided].astype(np.int64)))
+    at = np.searchsorted(np.rec.fromarrays((line, ts_ns)), asked)
+    found = np.minimum(at, max(len(line) - 1, 0))
+    never = np.full(len(decided), np.iinfo(np.int64).max)
+    if not len(line):
+        return never
+    return np.where((at < len(line)) & (line[found] == keys[decided]), ts_ns[found], never)
+
+
+def _made_here(scene: Scene, keys: Array) -> tuple[Array, Array, Array]:
+    """First rows of packets made on this host, sorted by flow and then time: rows, flows, nanoseconds."""
+    rows = np.flatnonzero(scene.origin)
+    ts_ns = scene.records["ts_ns"][rows].astype(np.int64)
+    order = np.lexsort((ts_ns, keys[rows]))
+    return rows[order], keys[rows[order]], ts_ns[order]
 
 
 def _ready(scene: Scene, enclosing: Array, packet: Array) -> None:

@@ -197,6 +197,23 @@ def test_a_packet_that_waited_for_arp_leaves_elsewhere():
     ]
 
 
+def test_the_next_packet_of_a_server_does_not_take_the_decision_of_one_that_waited():
+    """The same task answers another port: one end changed, as NAT would have it, but the first answer left."""
+    scene = Scene()
+    answer = PACKET.but(sport=9000, dport=20000)
+    other = answer.but(skb=0x2000, dport=20001, ip_id=2)
+    task = scene.task(1)
+    task.decide(answer.key(), "send", hit(100, C0))
+    scene.wait(MS)
+    scene.softirq(1).xmit(answer, C0)
+    scene.wait(MS)
+    task.decide(other.key(), "send", hit(101, C0)).xmit(other, C0)
+    assert [lines[:2] for _, lines in lines_of(scene)] == [
+        ["1 output 100 hit", "1 output decided"],
+        ["1 output 101 hit", "1 output decided"],
+    ]
+
+
 def test_several_waiting_packets_take_their_decisions_in_order():
     """First decided, first sent."""
     scene = Scene()
