@@ -151,7 +151,7 @@ class _Session:
             limit=options.count,
             filtered=options.filter.given,
         )
-        reader = Reader(ring, layout.record, loaded.sequences)
+        reader = Reader(ring, layout.record, loaded.numbers)
         stack.callback(reader.close)
         return processing, reader
 
@@ -167,14 +167,13 @@ class _Session:
                 ended_ns = now_ns
             if ended_ns is not None and _drained(now_ns, ended_ns, reader.quiet_since_ns):
                 break
-        sequences = (
-            loaded.sequences()
-        )  # before the ring is emptied for the last time: what is not in it is lost
+        # Before the ring is emptied for the last time: what is not in it then is lost.
+        numbers, sequences = loaded.numbers(), loaded.sequences()
         reader.stop()
         while reader.backlog and not processing.enough:
             self._step(loaded, follower, processing, reader)
         self._sequences = {} if processing.enough else sequences
-        processing.finish(time.monotonic_ns(), self._sequences)
+        processing.finish(time.monotonic_ns(), {} if processing.enough else numbers)
         self._end_command()
         self._progress.clear()
 

@@ -56,8 +56,9 @@ def compare(left: list[Seen], right: list[Seen], into: Agreement) -> None:
         # A packet and its looped copy have the same flow, and are finished in any order.
         alike = [other for other in waiting if _ends(other) == _ends(path)] or waiting
         if alike:
-            _compare_paths(path, alike[0], into)
-            waiting.remove(alike[0])
+            nearest = min(alike, key=lambda other: abs(_start_ns(other) - _start_ns(path)))
+            _compare_paths(path, nearest, into)
+            waiting.remove(nearest)
         else:
             into.note("a path that only the first has", path.text())
     for rest in partners.values():
@@ -68,6 +69,10 @@ def compare(left: list[Seen], right: list[Seen], into: Agreement) -> None:
 def _key(path: Seen) -> tuple[object, ...]:
     """What tells packets apart without their number: the flow as it was made, and what the packet is."""
     return (*path.flow(), path.first.get("info"), path.first["event"] == "lookup")
+
+
+def _start_ns(path: Seen) -> int:
+    return int(path.rows[0]["ts_ns"])
 
 
 def _ends(path: Seen) -> list[tuple[str | None, str | None, str | None, str | None]]:

@@ -193,7 +193,7 @@ def _sibling_before(scene: Scene, keys: Array) -> Array:
 
 
 def _left_after(scene: Scene, keys: Array, decided: Array) -> Array:
-    """When the first packet that has exactly the flow of each of these decisions left after it: ns, far off for never."""
+    """When the first packet with exactly the flow of each of these decisions left after it: ns, far off for never."""
     _, line, ts_ns = _made_here(scene, keys)
     asked = np.rec.fromarrays((keys[decided], scene.records["ts_ns"][decided].astype(np.int64)))
     at = np.searchsorted(np.rec.fromarrays((line, ts_ns)), asked)

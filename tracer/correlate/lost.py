@@ -35,13 +35,15 @@ class Gaps:
     def reached(self, numbers: dict[int, int], at_ns: int) -> None:
         """Each CPU had given its number by `at_ns`, and all of these were noted or are lost.
 
-        A jump is seen with the next record only; this is for when there is none.
+        A jump is seen with the next record only; this is for when there is none. Any other count of what is lost may
+        stand among them, under a key that is no CPU's: it grew between two calls.
         """
         new = np.zeros(len(numbers), _GAP)
         for row, (cpu, number) in zip(new, numbers.items(), strict=True):
             seq, ts_ns = self._last.get(cpu, (0, 0))
             if number > seq:
                 row["start_ns"], row["end_ns"], row["count"] = ts_ns, max(at_ns, ts_ns), number - seq
+            if number >= seq:
                 self._last[cpu] = (number, max(at_ns, ts_ns))
         self._add(new[new["count"] > 0])
 

@@ -16,8 +16,8 @@ from tracer.correlate.columns import Array, Rows, address_keys, address_words, s
 if TYPE_CHECKING:
     from tracer.correlate.kinds import Kinds
 
-BRIDGE_NS = 1_000_000
-"""A packet that a bridge or VLAN device hands on is seen again within this time, in nanoseconds."""
+BRIDGE_NS = 10_000_000
+"""A packet that a bridge or VLAN device hands on is seen again within this time, in nanoseconds (emulated: 3 ms)."""
 LOOPBACK_IFINDEX = 1
 TCP, UDP = 6, 17
 

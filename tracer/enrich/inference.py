@@ -84,7 +84,8 @@ def explain_decision(
     key = _flow_key(records[0])
     observed = tuple(_observation(record) for record in records if not is_rule_only(record))
     best: tuple[NetworkState | None, Assignment | None] = (states[0] if states else None, None)
-    for state, flow in ((known, flow) for known in states for flow in in_vrf(known, key)):
+    check = purpose is Purpose.SOURCE_CHECK
+    for state, flow in ((known, flow) for known in states for flow in in_vrf(known, key, check=check)):
         assignment = assign(state, flow, observed) if _walks_rules(purpose, flow) else None
         if assignment is None or assignment.consistent:
             best = (state, assignment)

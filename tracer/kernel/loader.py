@@ -34,7 +34,10 @@ _CALL_COUNTS = (
 """What the members of `enum call_count` (bpf/calls.h) count."""
 _OLD_TRAMPOLINE = b"kretprobe_trampoline"
 """Where kretprobes return to in kernels whose unwinder stops there; `__kretprobe_trampoline` or a rethook since."""
-_MISSED = re.compile(r"^recursion_misses:\s*(\d+)", re.MULTILINE)
+_MISSED = re.compile(rb"^recursion_misses:\s*(\d+)", re.MULTILINE)
+_FDINFO_BYTES = 4096
+SKIPPED = -1
+"""Stands where a CPU's number does, for what the kernel skipped on any of them."""
 
 
 @dataclass(slots=True)
@@ -45,7 +48,7 @@ class Loaded:
     types: KernelTypes
     attached: list[Probe] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
-    descriptors: dict[str, int] = field(default_factory=dict)
+    accounts: dict[str, int] = field(default_factory=dict)
     choice: Choice = field(default_factory=lambda: Choice(Backend.TRACEPOINT))
 
     @property
@@ -79,12 +82,15 @@ class Loaded:
         """Number of the last record of each CPU, sent or refused."""
         return {cpu: int(state.seq) for cpu, state in enumerate(self.program["cpu_states"][ctypes.c_int(0)])}
 
+    def numbers(self) -> dict[int, int]:
+        """What only grows, to be read often: `sequences`, and under SKIPPED the events that the kernel skipped."""
+        return {**self.sequences(), SKIPPED: sum(self.missed().values())}
+
     def missed(self) -> dict[str, int]:
         """Runs the kernel skipped because the probe was already running on that CPU, by attach point."""
         counts: dict[str, int] = {}
-        for point, descriptor in self.descriptors.items():
-            text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
-            match = _MISSED.search(text)
+        for point, file in self.accounts.items():
+            match = _MISSED.search(os.pread(file, _FDINFO_BYTES, 0))
             if match and int(match[1]):
                 counts[point] = int(match[1])
         return counts
@@ -110,6 +116,9 @@ class Loaded:
 
     def close(self) -> None:
         """Detach and unload."""
+        for file in self.accounts.values():
+            os.close(file)
+        self.accounts.clear()
         self.program.cleanup()
 
 
@@ -180,7 +189,7 @@ def _attach(bpf_class: Any, loaded: Loaded, ways: tuple[Probe, ...], build: sour
                 failure = str(error)
             else:
                 loaded.attached.append(probe)
-                loaded.descriptors[probe.name] = descriptor
+                loaded.accounts[probe.name] = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY)
                 return
         text = messages[-1].strip() if messages else ""
         refused.append(f"{failure} {text[-2000:]}".strip())

@@ -57,6 +57,16 @@ def test_what_is_missing_at_the_end_is_a_loss_too():
     assert gaps.total == 7 + 3
 
 
+def test_what_no_cpu_numbered_is_lost_between_two_looks():
+    """A count that grew says how many, and since when: the last time it was looked at."""
+    gaps = Gaps()
+    gaps.reached({-1: 0}, 100)
+    gaps.reached({-1: 0}, 200)
+    gaps.reached({-1: 3}, 300)
+    gaps.reached({-1: 3}, 400)
+    assert gaps.recent == [(200, 300, 3)]
+
+
 def test_only_recent_losses_are_kept_but_all_are_counted():
     """Under steady loss the memory stays bounded."""
     gaps = Gaps()

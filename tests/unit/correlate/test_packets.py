@@ -129,7 +129,7 @@ def test_long_after_the_bridge_the_address_is_another_packets():
     """A bridge takes microseconds: what comes in a second later is a repetition."""
     scene = Scene()
     scene.softirq().receive(PACKET, R2)
-    scene.wait(5 * MS)
+    scene.wait(SECOND)
     scene.softirq().receive(PACKET, BRIDGE)
     assert packets(scene) == [["receive"], ["receive"]]
 

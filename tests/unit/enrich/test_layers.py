@@ -52,6 +52,12 @@ def test_a_flow_is_in_the_vrf_of_its_device():
     assert vrfs(iif=1, oif=9) == [8]
 
 
+def test_a_source_check_may_be_in_another_vrf_than_the_device_the_packet_leaves_by():
+    """Its key has the device of the way out; the VRF is that of the way in."""
+    assert [flow.l3mdev for flow in in_vrf(STATE, FlowKey(IPV4, iif=9), check=True)] == [8, 0, 8]
+    assert [flow.l3mdev for flow in in_vrf(STATE, FlowKey(IPV4, iif=1), check=True)] == [0, 8]
+
+
 def test_an_output_that_no_device_tells_of_may_be_in_any_vrf():
     """The kernel takes a VRF out of the key; another device rules it out."""
     assert vrfs(iif=1) == [0, 8]
