@@ -69,6 +69,11 @@ class Net:
             ["ip", "-n", self[short], "-batch", "-"], input=text, text=True, check=True, capture_output=True
         )
 
+    def show(self, short: str, *words: str) -> list[str]:
+        """The lines of what `ip` prints in a namespace."""
+        command = ["ip", "-n", self[short], *words]
+        return subprocess.run(command, text=True, check=True, capture_output=True).stdout.splitlines()
+
     def inside(self, short: str, *command: str) -> list[str]:
         """The command line that runs a command in a namespace."""
         return ["nsenter", f"--net=/run/netns/{self[short]}", "--", *command]
@@ -139,9 +144,9 @@ def client_router_server() -> Iterator[Net]:
 def client_router_server6() -> Iterator[Net]:
     """The same in IPv6: `c` fd00:1::2 - fd00:1::1 `r` fd00:2::1 - fd00:2::2 `s`."""
     with network("crs", "c:c0 r:r0", "r:r1 s:s0", ipv6=True) as net:
-        net.ip("c", "addr add fd00:1::2/64 dev c0", "route add default via fd00:1::1")
-        net.ip("r", "addr add fd00:1::1/64 dev r0", "addr add fd00:2::1/64 dev r1")
-        net.ip("s", "addr add fd00:2::2/64 dev s0", "route add default via fd00:2::1")
+        net.ip("c", "addr add fd00:1::2/64 dev c0 nodad", "route add default via fd00:1::1")
+        net.ip("r", "addr add fd00:1::1/64 dev r0 nodad", "addr add fd00:2::1/64 dev r1 nodad")
+        net.ip("s", "addr add fd00:2::2/64 dev s0 nodad", "route add default via fd00:2::1")
         know_neighbours(net, ("c", "c0", "fd00:1::2"), ("r", "r0", "fd00:1::1"))
         know_neighbours(net, ("r", "r1", "fd00:2::1"), ("s", "s0", "fd00:2::2"))
         yield net

@@ -85,12 +85,13 @@ _OUTPUT_WAY = frozenset(
         "ip6_dst_lookup",
         "ip6_dst_lookup_flow",
         "ip6_sk_dst_lookup_flow",
+        "icmpv6_xrlim_allow",
+        "icmpv6_rt_has_prefsrc",
+        "icmpv6_route_lookup",
     }
 )
 _QUERIES = frozenset({"inet_rtm_getroute", "inet6_rtm_getroute"})
 _NOT_OF_THE_PACKET = frozenset({"arp_process", "icmp_route_lookup", "ip_expire"})
-_TRIALS = frozenset({"icmpv6_xrlim_allow", "icmpv6_rt_has_prefsrc"})
-"""Routes that are looked for to find out something about them: whether an ICMPv6 error may be sent."""
 _INTERRUPTED = ("handle_softirqs", "__do_softirq", "do_softirq", "asm_", "net_rx_action")
 _TRACING = (
     "bpf_prog_",
@@ -118,7 +119,7 @@ _CONNECTS = frozenset(
 )
 _LIST = frozenset({"ip_sublist_rcv", "ip_list_rcv", "ip6_sublist_rcv", "ipv6_list_rcv"})
 _PACKET_HELPERS = frozenset({"nft_fib4_eval", "rpfilter_lookup_reverse", "nft_fib6_eval", "rpfilter_mt"})
-_PROBERS = frozenset({"icmp_route_lookup", "icmpv6_route_lookup"})
+_PROBERS = frozenset({"icmp_route_lookup", "icmp6_send"})
 _FOR_OTHERS = frozenset(
     {
         *("__inet_dev_addr_type", "inet_addr_type", "__ip_dev_find", "inet_dev_addr_type"),
@@ -157,8 +158,6 @@ def classify(stack: tuple[str, ...]) -> Caller:
 
 
 def _output(name: str) -> Caller:
-    if name in _TRIALS:
-        return Caller(Purpose.OTHER, name)
     return Caller(Purpose.OUTPUT, name, of_packet=True, connects=name in _CONNECTS, probes=name in _PROBERS)
 
 

@@ -74,7 +74,9 @@ def decide(
     if len(records):
         last[:-1] = lookup[:-1] & (number[:-1] != number[1:])
         last[-1] = lookup[-1]
-    purpose, caller, in_list, of_packet, connects = _by_stack(records, lookup, callers)
+    purpose, caller, in_list, of_packet, connects = _by_stack(
+        records, lookup, callers, _trial(records, group, lookup, first)
+    )
     observed = _by_call(records, lookup, purpose)
     caller = np.where(observed & (purpose != PURPOSES[records["call_kind"]]), 0, caller)
     purpose = np.where(observed, PURPOSES[records["call_kind"]], purpose)
@@ -177,7 +179,7 @@ def _restarts(records: Rows, lookup: Array, goes_on: Array) -> Array:
 
 
 def _by_stack(
-    records: Rows, lookup: Array, callers: Mapping[int, tuple[int, Caller]]
+    records: Rows, lookup: Array, callers: Mapping[int, tuple[int, Caller]], trial: Array
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Purpose, caller number and traits from the stack, where it agrees with the shape of the flow key."""
     size = max(callers, default=-1) + 2
@@ -198,14 +200,7 @@ def _by_stack(
     from_device = records["iif"] > LOOPBACK_IFINDEX
     contradiction = ((purpose == Purpose.INPUT) & ~from_device) | ((purpose == Purpose.OUTPUT) & from_device)
     ok = ~contradiction
-    # Of the routes that icmp_route_lookup() looks for only that of the ICMP error itself is a packet's.
-    ipv6 = records["family"] == socket.AF_INET6
-    error = np.where(
-        ipv6,
-        (records["proto"] == ICMPV6) & (records["detail"] >> 8 < ICMPV6_INFORMS),
-        (records["proto"] == ICMP) & (records["flow_flags"] & FLOWI_FLAG_ANYSRC == 0),
-    )
-    trial = (probes != 0) & ~error
+    trial = trial & (probes != 0)
     purpose = np.where(trial, Purpose.OTHER, purpose) * ok
     return (
         purpose,
@@ -214,6 +209,26 @@ def _by_stack(
         (of_packet * ok * ~trial).astype(bool),
         (connects * ok).astype(bool),
     )
+
+
+def _trial(records: Rows, group: Array, lookup: Array, first: Array) -> Array:
+    """Of the routes that are looked for to send an ICMP error, those that are not the error's own.
+
+    icmp_route_lookup() marks its key or has that of the packet in it. icmp6_send() looks its own key up several times,
+    the last time in earnest: whether it may send at all depends on the route.
+    """
+    kind = records["detail"] >> 8
+    own6 = (records["proto"] == ICMPV6) & (kind > 0) & (kind < ICMPV6_INFORMS)
+    own = (records["proto"] == ICMP) & (records["flow_flags"] & FLOWI_FLAG_ANYSRC == 0)
+    starts = np.flatnonzero(first)
+    later = np.zeros(len(records), bool)
+    if len(starts) > 1:
+        others = np.cumsum(~lookup)
+        same = ~changed(others[starts], group[starts], records["flow"][starts], records["detail"][starts])
+        same &= ~changed(*address_words(records["daddr"][starts]), records["proto"][starts])
+        later[starts[:-1]] = same[1:]
+    result: Array = np.where(records["family"] == socket.AF_INET6, ~own6 | later, ~own)
+    return result
 
 
 def _by_call(records: Rows, lookup: Array, purpose: Array) -> Array:

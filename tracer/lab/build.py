@@ -82,13 +82,17 @@ def address_batch(lab: Lab, ns: Namespace) -> str:
 
 
 def route_batch(ns: Namespace) -> str:
-    """Return the batch for inside a namespace that makes neighbours, nexthops, routes, rules and IPsec."""
+    """Return the batch for inside a namespace that makes neighbours, routes, rules and IPsec."""
     lines = [f"neigh add {text}" for text in ns.neighbours]
-    lines += [f"nexthop add {text}" for text in ns.nexthops]
     lines += [f"route add {text}" for text in ns.routes]
     lines += [f"rule add {text}" for text in ns.rules]
     lines += [f"xfrm {text}" for text in ns.xfrm]
     return _batch(lines)
+
+
+def nexthop_batch(ns: Namespace) -> str:
+    """Return the batch for inside a namespace that makes nexthops: a group has no family, so nor has this."""
+    return _batch([f"nexthop add {text}" for text in ns.nexthops])
 
 
 def _batch(lines: list[str]) -> str:
@@ -118,16 +122,17 @@ def build(lab: Lab, state: State, lock: int) -> None:
     """
     for ns in lab.namespaces:
         state.record(namespace=ns.name)
-    _run_batches(lab, {"": create_batch(lab)}, lock)
+    _run_batches(lab.family, {"": create_batch(lab)}, lock)
     for ns in lab.namespaces:
         state.record(namespace=ns.name, inode=netns_inode(ns.name))
-    _run_batches(lab, {ns.name: text for ns in lab.namespaces if (text := device_batch(ns))}, lock)
+    _run_batches(lab.family, {ns.name: text for ns in lab.namespaces if (text := device_batch(ns))}, lock)
     for ns in lab.namespaces:
         inside(ns.name, lambda ns=ns: _set_sysctls(lab, ns))  # type: ignore[misc]
     introduce(lab, lock)
-    _run_batches(lab, {ns.name: address_batch(lab, ns) for ns in lab.namespaces}, lock)
+    _run_batches(lab.family, {ns.name: address_batch(lab, ns) for ns in lab.namespaces}, lock)
     _await_links(lab)
-    _run_batches(lab, {ns.name: text for ns in lab.namespaces if (text := route_batch(ns))}, lock)
+    _run_batches(0, {ns.name: text for ns in lab.namespaces if (text := nexthop_batch(ns))}, lock)
+    _run_batches(lab.family, {ns.name: text for ns in lab.namespaces if (text := route_batch(ns))}, lock)
     for ns in lab.namespaces:
         if ns.nft:
             _load_nft(ns, lock)
@@ -145,22 +150,24 @@ def _set_sysctls(lab: Lab, ns: Namespace) -> None:
             raise TracerError(f"cannot set {key}={value} in namespace {ns.name}: {error.strerror}") from error
 
 
-def _run_batches(lab: Lab, batches: Mapping[str, str], lock: int) -> None:
+def _run_batches(family: int, batches: Mapping[str, str], lock: int) -> None:
     """Run `ip -batch` for several namespaces at once ("" is where we are), and wait for all.
+
+    `family` is what a rule, which names no address, is of; 0 leaves it out.
 
     A signal waits as well: whoever cleans up must not do it while a command goes on making things.
     """
     with held():
-        failures = [_complaint(*failed) for failed in _run_and_wait(lab, batches, lock)]
+        failures = [_complaint(*failed) for failed in _run_and_wait(family, batches, lock)]
     if failures:
         raise TracerError(failures[0])
 
 
-def _run_and_wait(lab: Lab, batches: Mapping[str, str], lock: int) -> list[tuple[str, str, str]]:
+def _run_and_wait(family: int, batches: Mapping[str, str], lock: int) -> list[tuple[str, str, str]]:
     """Run the batches; returns name, text and complaint of those that failed."""
     running: list[tuple[str, str, subprocess.Popen[bytes]]] = []
     for name, text in batches.items():
-        where = [*(["-6"] if lab.family == 6 else []), *(["-netns", name] if name else [])]  # noqa: PLR2004
+        where = [*([f"-{family}"] if family else []), *(["-netns", name] if name else [])]
         # A file and not a pipe: nothing has to be fed to one of them while the others run.
         with tempfile.TemporaryFile() as batch:
             batch.write(text.encode())

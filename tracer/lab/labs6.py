@@ -22,7 +22,19 @@ def _errors() -> Lab:
         "prohibit route in r": "icmp EACCES",
         "prohibit rule in r": "icmp EACCES",
     }
-    return twin(ERRORS, *(ending(step, told.get(step.label, "")) for step in ERRORS.steps))
+    steps = (
+        ending(step, told[step.label], reason="IP_INNOROUTES") if step.label in told else step
+        for step in ERRORS.steps
+    )
+    made = twin(ERRORS, *steps)
+    too_big = "too big for the MTU of 1000, DF set"
+    return replace(
+        made,
+        steps=tuple(
+            replace(step, label=step.label.replace("1000", "1300")) if step.label == too_big else step
+            for step in made.steps
+        ),
+    )
 
 
 def _rpfilter() -> Lab:
