@@ -82,6 +82,16 @@ def test_a_try_that_a_later_packet_takes_takes_the_one_before_along():
     assert len([line for line in story.lines if line.endswith("decided")]) == 2
 
 
+def test_a_try_belongs_to_a_packet_whose_destination_was_translated():
+    """Only the second try shares an end with the packet, and brings the first along."""
+    scene, packet = Scene(), PACKET.but()
+    asked = PACKET.but(dst="fd00:9::9")
+    task = scene.task(812).decide(asked.key(saddr="::"), "send6", miss(255), miss(254))
+    task.decide(asked.key(), "send6", miss(255), hit(254, C0)).xmit(packet, C0)
+    (story,) = scene.stories()
+    assert len([line for line in story.lines if line.endswith("decided")]) == 2
+
+
 def test_of_the_routes_for_an_icmpv6_error_the_last_is_its_own():
     """icmp6_send() asks for the same key to find out whether it may send; a key of another protocol is not its own."""
     scene, packet = Scene(), PACKET.but()

@@ -69,6 +69,7 @@ def test_prefix_and_route_are_observed_and_the_rule_is_inferred():
     "other",
     [
         route(length=48),
+        route(dst=number("fd00:3::")),
         route(metric=10),
         route(protocol=9),
         route(src=number("fd00:1::"), src_len=64),
