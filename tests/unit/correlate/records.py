@@ -47,10 +47,7 @@ STACKS: dict[str, tuple[str, ...]] = {
     "address": ("fib_table_lookup", "__inet_dev_addr_type", "udp_sendmsg"),
     "nft": ("fib_table_lookup", "nft_fib4_eval", "nft_do_chain"),
     "input6": ("fib6_table_lookup", "ip6_pol_route", "fib6_rule_lookup", "ip6_route_input", "ipv6_rcv"),
-    "send6": (
-        "fib6_table_lookup", "ip6_pol_route", "fib6_rule_action", "fib_rules_lookup", "fib6_rule_lookup",
-        "ip6_route_output_flags", "ip6_dst_lookup_tail.constprop.0", "ip6_sk_dst_lookup_flow", "udpv6_sendmsg",
-    ),
+    "send6": ("fib6_rule_action", "fib_rules_lookup", "ip6_route_output_flags", "ip6_dst_lookup_tail", "udpv6_sendmsg"),
     "connect6": (
         "fib6_table_lookup", "ip6_pol_route", "fib6_rule_lookup", "ip6_route_output_flags", "ip6_dst_lookup_flow",
         "tcp_v6_connect",
