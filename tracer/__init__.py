@@ -8,11 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from os import PathLike
 
     import pandas as pd
 
-__all__ = ["read"]
+    from tracer.livetrace import Live
+
+__all__ = ["live", "read"]
 
 
 def read(path: str | PathLike[str]) -> pd.DataFrame:
@@ -25,3 +28,13 @@ def read(path: str | PathLike[str]) -> pd.DataFrame:
     from tracer.outputs.frame import read_frame
 
     return read_frame(path)
+
+
+def live(*options: str) -> AbstractContextManager[Live]:
+    """Trace while a block runs: `with tracer.live("--dst", "10.2.0.0/24") as trace: ...`, then `trace.paths()`.
+
+    `options` are those of `fibtrace trace`. Raises NotPermitted or NotSupported where this is not possible.
+    """
+    from tracer.livetrace import live as trace_live
+
+    return trace_live(*options)

@@ -28,6 +28,21 @@ class _Known:
     addresses: dict[int, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a raw capture gave: rows; how many records were lost when it was made; whether its end is missing."""
+
+    rows: int
+    lost: int
+    damage: int
+    accounted: bool
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the trace went on after what is in the file."""
+        return bool(self.damage) or not self.accounted
+
+
 def convert(source: str | Path, target: str | Path | IO[Any], wanted: str | None = None) -> Converted:
     """Write a capture of any kind in another format. Raises BadRequest or BadCapture before the target is touched."""
     if Path(source).suffix != RAW_SUFFIX:
@@ -36,14 +51,21 @@ def convert(source: str | Path, target: str | Path | IO[Any], wanted: str | None
     known, damage = _read_names(source)
     output = open_output(target, wanted)
     try:
-        rows = replay(source, known, [output])
+        rows, _ = _replay(source, known, [output])
     finally:
         output.close()
     return Converted(rows, damage)
 
 
-def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
-    """Feed the records of a raw capture through the pipeline; returns how many rows were written."""
+def play(source: str | Path, outputs: list[Output]) -> Played:
+    """Feed the outputs with a raw capture; raises BadCapture. The outputs stay open."""
+    known, damage = _read_names(source)
+    rows, accounting = _replay(source, known, outputs)
+    return Played(rows, _lost(accounting) if accounting else 0, damage, accounting is not None)
+
+
+def _replay(source: str | Path, known: _Known, outputs: list[Output]) -> tuple[int, Any]:
+    """Feed the outputs with the records of a capture; returns how many rows were written, and the accounting."""
     with CaptureReader(source) as reader:
         written, layout, clock_offset_ns = _header(reader, source)
         processing = Processing(
@@ -58,16 +80,17 @@ def replay(source: str | Path, known: _Known, outputs: list[Output]) -> int:
             outputs=outputs,
             clock_offset_ns=clock_offset_ns,
         )
-        horizon_ns, sequences = 0, {}
+        horizon_ns, sequences, accounting = 0, {}, None
         for frame in reader.frames():
             if frame.kind is Kind.RECORDS:
                 records = _records(frame.payload, written, layout, source)
                 horizon_ns = max(horizon_ns, int(records["ts_ns"].max(initial=0)))
                 processing.feed(records, horizon_ns)
             elif frame.kind is Kind.ACCOUNTING:
-                sequences = _sequences(frame.json())
+                accounting = frame.json()
+                sequences = _sequences(accounting)
         processing.finish(horizon_ns, sequences)
-        return processing.counts.rows
+        return processing.counts.rows, accounting
 
 
 def _header(reader: CaptureReader, source: str | Path) -> tuple[Layout, Layout, int]:
@@ -95,6 +118,15 @@ def _sequences(accounting: Any) -> dict[int, int]:
     """The number of the last record of each CPU; captures that were cut off or are older have none."""
     try:
         return {int(cpu): int(seq) for cpu, seq in accounting.get("sequences", {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BadCapture(f"cannot read the accounting of a capture: {error}") from error
+
+
+def _lost(accounting: Any) -> int:
+    """Records that the full ring refused, and events that came while their probe was running."""
+    try:
+        refused, missed = accounting.get("refused", ()), accounting.get("missed", {})
+        return sum(map(int, refused)) + sum(map(int, missed.values()))
     except (AttributeError, TypeError, ValueError) as error:
         raise BadCapture(f"cannot read the accounting of a capture: {error}") from error
 

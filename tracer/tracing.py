@@ -48,6 +48,16 @@ class TraceOptions:
     strict: bool = False
     backend: str = "auto"
     namespaces: frozenset[int] = frozenset()
+    collectors: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: its exit code, what was lost, and whether a signal ended it before its COMMAND did."""
+
+    code: int
+    lost: int
+    interrupted: bool
 
 
 @dataclass(slots=True)
@@ -64,9 +74,16 @@ class _Losses:
 
 def trace(options: TraceOptions) -> int:
     """Trace until COMMAND ends, the count or the time is reached, or a signal; returns the exit code."""
+    return follow(options).code
+
+
+def follow(options: TraceOptions) -> Outcome:
+    """The same, and what else is to be known of the run."""
     _check(options)
     with Stop() as stop:
-        return _Session(options, stop).run()
+        session = _Session(options, stop)
+        code = session.run()
+        return Outcome(code, session.lost, stop.asked)
 
 
 def _check(options: TraceOptions) -> None:
@@ -96,6 +113,7 @@ class _Session:
         self._child: subprocess.Popen[bytes] | None = None
         self._recorders: list[Recorder] = []
         self._sequences: dict[int, int] = {}
+        self.lost = 0
         self._progress = Progress()
 
     def run(self) -> int:
@@ -218,7 +236,7 @@ class _Session:
         """Say exactly what was seen and what was lost; choose the exit code."""
         refused = loaded.refused()
         losses = _Losses(sum(refused), loaded.missed())
-        counts = processing.counts
+        counts, self.lost = processing.counts, losses.total
         for recorder in self._recorders:
             recorder.close(
                 {
@@ -288,6 +306,7 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
 
 def _open_outputs(options: TraceOptions, clear: Callable[[], None]) -> list[Output]:
     outputs = [open_output(path) for path in options.outputs if path.suffix != RAW_SUFFIX]
+    outputs += options.collectors
     if options.stdout_format is not None:
         outputs.append(Tidy(open_output("-", options.stdout_format), clear))
     return outputs

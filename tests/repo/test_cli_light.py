@@ -13,6 +13,7 @@ COMMANDS = (
     ["--help"],
     ["trace", "--help"],
     ["convert", "--help"],
+    ["expect", "--help"],
     ["doctor", "--help"],
     ["lab", "--help"],
     ["lab", "run", "--help"],

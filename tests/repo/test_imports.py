@@ -17,15 +17,18 @@ LAYERS = (
     "enrich",
     "kernel",
     "outputs",
+    "livetrace",
     "lab",
     "pipeline",
     "replay",
     "console",
     "tracing",
+    "expect",
+    "pytest_plugin",
     "cli",
 )
-# What `import tracer` offers (reading a capture) stands on the layers up to outputs.
-TOP_LEVEL = {"__init__": "outputs"}
+# What `import tracer` offers (reading a capture, tracing while a block runs) stands on the layers up to livetrace.
+TOP_LEVEL = {"__init__": "livetrace"}
 GATES = {
     "bcc": "tracer/kernel/loader.py",
     "pyroute2": "tracer/enrich/netlink.py",

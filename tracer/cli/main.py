@@ -11,6 +11,7 @@ from tracer.cli import lab
 from tracer.cli.common import command, end, open_missing_streams
 from tracer.cli.convert import convert
 from tracer.cli.doctor import doctor
+from tracer.cli.expect import WithCommand, expect
 from tracer.cli.trace import trace
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(command(trace))
 app.command()(command(convert))
+app.command(cls=WithCommand)(command(expect))
 app.add_typer(lab.app, name="lab")
 app.command()(command(doctor))
 

@@ -89,11 +89,15 @@ class TreeOutput:
             self._sink.close()
 
     def _put(self, text: str) -> None:
-        try:
-            data = text.encode(self._sink.encoding)
-        except UnicodeEncodeError:
-            data = text.translate(_ASCII).encode(self._sink.encoding, errors="backslashreplace")
-        self._sink.write(data)
+        self._sink.write(encoded(text, self._sink.encoding))
+
+
+def encoded(text: str, encoding: str) -> bytes:
+    """Text with trees in it as bytes; in ASCII where the encoding has no lines to draw with."""
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, errors="backslashreplace")
 
 
 def _has_inferred(path: Path) -> bool:

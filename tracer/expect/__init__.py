@@ -1,0 +1,1 @@
+"""Expectations: what paths must look like, judged against paths that were seen."""
