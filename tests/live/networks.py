@@ -69,6 +69,12 @@ class Net:
             ["ip", "-n", self[short], "-batch", "-"], input=text, text=True, check=True, capture_output=True
         )
 
+    def ip6(self, short: str, *lines: str) -> None:
+        """The same where nothing in the lines tells that IPv6 is meant."""
+        text = "\n".join(lines) + "\n"
+        command = ["ip", "-6", "-n", self[short], "-batch", "-"]
+        subprocess.run(command, input=text, text=True, check=True, capture_output=True)
+
     def show(self, short: str, *words: str) -> list[str]:
         """The lines of what `ip` prints in a namespace."""
         command = ["ip", "-n", self[short], *words]

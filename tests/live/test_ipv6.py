@@ -73,11 +73,11 @@ def test_filters_of_ipv6_are_exact(net, tmp_path, words, seen):
 
 def test_a_route_that_asks_for_a_source_is_one_packet_tried_twice(net, tmp_path):
     """The first walk, without a source, finds nothing; the second belongs to the same packet and finds the route."""
-    net.ip("c", "route del default", "route add default from fd00:1::/64 via fd00:1::1 dev c0")
+    net.ip6("c", "route del default", "route add default from fd00:1::/64 via fd00:1::1 dev c0")
     try:
         done = net.trace(tmp_path, net.udp("c", SERVER, 9, "--count", 2))
     finally:
-        net.ip("c", "route del default from fd00:1::/64", "route add default via fd00:1::1")
+        net.ip6("c", "route del default from fd00:1::/64", "route add default via fd00:1::1")
     sent = done.of("udp", dst=SERVER)
     assert len(sent) == 2
     for path in sent:
@@ -119,7 +119,7 @@ def test_fragments_take_the_same_way(net, tmp_path):
     """Each fragment is routed; only the first has the ports, the others the protocol."""
     done = net.trace(tmp_path, net.udp("c", SERVER, 9, "--size", 2000), words=["--proto", "udp"])
     forwarded = [path for path in done.paths if path.first["dst"] == SERVER]
-    assert [path.first["dport"] for path in forwarded] == [9, 0] or len(forwarded) == 2
+    assert sorted(path.first["dport"] or 0 for path in forwarded) == [0, 9]
     assert {path.names[1] for path in forwarded} == {net["r"]}
     assert all(path.hops[1].verdict == "forward" for path in forwarded)
 
@@ -131,7 +131,7 @@ def test_link_local_ends_are_routed_by_their_device(net, tmp_path):
     )
     command = net.inside("c", "ping", "-n", "-c", "3", "-i", "0.01", f"{address}%c0")
     done = net.trace(tmp_path, command, words=["--proto", "icmpv6", "--dst", address])
-    asked = [path for path in done.paths if path.first["info"] == "echo request"]
+    asked = done.of("ipv6-icmp", dst=address)
     assert len(asked) == 3
     for path in asked:
         assert path.names == [net["c"], net["r"]]
@@ -147,8 +147,8 @@ def test_neighbour_discovery_is_shown_where_it_is_asked_for(net, tmp_path):
     quiet = net.trace(tmp_path, send)
     assert [path.text() for path in quiet.paths if path.first["proto"] == "ipv6-icmp"] == []
     told = net.trace(tmp_path, ask, send, words=["--proto", "icmpv6"])
-    solicitations = [path for path in told.paths if path.first["info"] == "neighbour solicitation"]
-    assert solicitations
+    assert "neighbour solicitation" in told.printed
+    solicitations = [path for path in told.paths if path.first["dst"].startswith("ff02::1:ff")]
     reason = solicitations[0].hops[0].of("output")[0].row["reason"]
     assert reason == "no lookup: neighbour and listener discovery leave by the device they are about"
 
@@ -164,7 +164,7 @@ def test_a_socket_of_both_families_gets_both(net, tmp_path):
 
 def test_an_object_that_is_a_blackhole_drops(net, tmp_path):
     """The router drops what its route leads to, and names the route."""
-    net.ip("r", "nexthop add id 5 blackhole", "route add fd00:7::/64 nhid 5")
+    net.ip6("r", "nexthop add id 5 blackhole", "route add fd00:7::/64 nhid 5")
     done = net.trace(tmp_path, net.udp("c", "fd00:7::1", 9, "--count", 2))
     lost = done.of("udp", dst="fd00:7::1")
     assert len(lost) == 2
