@@ -31,7 +31,11 @@ class Backend(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One attach point of one backend. `records` names the kinds it sends, `tells` what a path loses without it."""
+    """One attach point of one backend. `records` names the kinds it sends, `tells` what a path loses without it.
+
+    `needed`: nothing works without it. `needed_if_there`: so it is where the kernel has it at all; where not, nothing is
+    missed.
+    """
 
     point: str
     attach: Attach
@@ -41,6 +45,7 @@ class Probe:
     needed: bool = False
     define: str | None = None
     hides_caller: bool = False
+    needed_if_there: bool = False
 
     @property
     def name(self) -> str:
@@ -60,12 +65,14 @@ TRACEPOINTS: tuple[Probe, ...] = (
     _tracepoint("softirq_entry", "context", tells="softirq or task: whose lookup it is", needed=True),
     _tracepoint("softirq_exit", "context", tells="softirq or task: whose lookup it is", needed=True),
     _tracepoint("fib_table_lookup", "lookup", "LOOKUP", tells="every search of an IPv4 table", needed=True),
-    _tracepoint(
+    Probe(
         "fib6_table_lookup",
-        "lookup6",
-        "LOOKUP",
-        tells="IPv6: every search of an IPv6 table",
+        Attach.TRACEPOINT,
+        "probes/lookup6.c",
+        ("LOOKUP",),
+        "every search of an IPv6 table",
         define="TRACE_IPV6",
+        needed_if_there=True,
     ),
     _tracepoint(
         "netif_receive_skb", "device", "RECEIVE", tells="packets coming in from devices", needed=True
