@@ -33,8 +33,8 @@ class Backend(Enum):
 class Probe:
     """One attach point of one backend. `records` names the kinds it sends, `tells` what a path loses without it.
 
-    `needed`: nothing works without it. `needed_if_there`: so it is where the kernel has it at all; where not, nothing is
-    missed.
+    `needed`: nothing works without it. `needed_if_there`: so it is where the kernel has it at all; where not, nothing
+    is missed.
     """
 
     point: str
