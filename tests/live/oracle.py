@@ -130,8 +130,8 @@ def _question(netns: str, decision: Decision, world: _World) -> Question | str:
         return "without a decision row"
     key = decision.lookups[0]
     target = ipaddress.ip_address(key["dst"])
-    if target.is_multicast and target.version == _IPV4:
-        return "to a multicast group: __mkroute_output forgets the route, fibmatch answers EHOSTUNREACH"
+    if target.is_multicast and (target.version == _IPV4 or key["iif"] != _LOOPBACK):
+        return "to a multicast group, in IPv6 from a device: the kernel does not say the route"
     if key["dst"] == "255.255.255.255":
         return "to the limited broadcast: decided without the tables"
     if key["iif"] != _LOOPBACK and key["oif"]:

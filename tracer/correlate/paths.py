@@ -29,7 +29,7 @@ from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, Sockets, flow_keys
 from tracer.correlate.hops import build_steps
 from tracer.correlate.lost import Gaps
 from tracer.correlate.observed import fold
-from tracer.correlate.packets import goes_on
+from tracer.correlate.packets import goes_on, moves
 from tracer.correlate.pending import take_pending
 from tracer.correlate.tunnels import Layers, in_tunnel, legs, pack, turns, unpack
 from tracer.correlate.verdicts import Steps, Via
@@ -161,7 +161,7 @@ class Correlator:
         batch = Records(settled)
         decisions = decide(batch, group, self.kinds, context.callers, context.suppressing)
         fill_netns(batch, group, decisions, self.kinds)
-        packet, origin, tunnel = self._packets(batch, context.layers)
+        packet, origin, tunnel = self._packets(batch, moves(batch, group, self.kinds), context.layers)
         scene = Scene(batch, group, packet, origin | (tunnel != 0), self.kinds, context.layers)
         notes = np.zeros(len(batch), _NOTES)
         unpack(attach(scene, decisions), notes)
@@ -180,7 +180,7 @@ class Correlator:
         self._held = join_rows(self._held, take_rows(batch.raw, rows))
         self._notes = join_rows(self._notes, take_rows(notes, rows))
 
-    def _packets(self, batch: Records, layers: Layers) -> tuple[Array, Array, Array]:
+    def _packets(self, batch: Records, moved: Array, layers: Layers) -> tuple[Array, Array, Array]:
         """The packet of each sk_buff row, and which rows are the first of a packet made here."""
         kinds = self.kinds
         rows = np.flatnonzero((batch["skb"] != 0) & (batch["family"] != 0))
@@ -208,6 +208,13 @@ class Correlator:
         before = np.zeros((2, len(line)), np.int64)
         before[:, is_old] = [self._notes[name][old][order[is_old]] for name in ("leg", "depth")]
         packed = pack(numbers[head], *legs(turn, head, *before))
+        line_of = np.full(len(batch), -1)
+        line_of[rows[order[~is_old] - len(old)]] = np.flatnonzero(~is_old)
+        for row in np.flatnonzero(moved >= 0).tolist():
+            here, there = line_of[row], line_of[moved[row]]
+            if may_start[here] and packed[there] and line["kind"][there - 1] == kinds.RECEIVE:
+                packed[head == here] = packed[there]
+                may_start[here] = False
         packet, origin = np.zeros(len(batch), np.int64), np.zeros(len(batch), bool)
         tunnel = np.zeros(len(batch), np.uint64)
         fresh, wrapped = ~is_old, turn > 0

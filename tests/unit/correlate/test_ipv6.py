@@ -40,6 +40,36 @@ def test_a_packet_is_followed_over_a_router():
     assert story.complete
 
 
+def test_a_packet_that_moves_into_another_sk_buff_goes_on():
+    """skb_expand_head() clones it for more headroom, and frees the first as used: no delivery, no new packet."""
+    scene, packet = Scene(), PACKET.but()
+    scene.task(812).decide(WANTING, "send6", miss(255), hit(254, C0)).xmit(packet, C0)
+    softirq = scene.softirq().receive(packet, R0)
+    softirq.decide(packet.key(iif=R0), "input6", miss(255), hit(254, R1))
+    forwarded = packet.but(ttl=63, skb=PACKET.skb + 0x700, length=114)
+    softirq.consume(packet.but(ttl=63), R1).xmit(forwarded, R1).receive(forwarded, S0)
+    softirq.decide(forwarded.key(iif=S0), "input6", hit(255, S0, LOCAL))
+    (story,) = scene.stories()
+    assert story.hops == ["c client send", "r router forward", "s server deliver"]
+    assert story.complete
+
+
+def test_a_packet_sent_after_one_that_its_driver_freed_is_another():
+    """It looks like it in all; but the one before was sent already."""
+    scene, packet = Scene(), PACKET.but(sock=5)
+    task = scene.task(812).decide(WANTING, "send6", miss(255), hit(254, C0)).xmit(packet, C0)
+    task.consume(packet, C0).xmit(packet.but(skb=PACKET.skb + 0x700), C0)
+    assert len(scene.stories()) == 2
+
+
+def test_a_packet_that_is_longer_than_by_a_header_is_another():
+    """A clone has only the device's header more."""
+    scene, packet = Scene(), PACKET.but()
+    softirq = scene.softirq().receive(packet, R0).consume(packet, R0)
+    softirq.xmit(packet.but(skb=PACKET.skb + 0x700, length=200), R0)
+    assert len(scene.stories()) == 2
+
+
 def test_addresses_that_differ_behind_the_first_half_are_others():
     """A decision about a neighbour in the same net is not the packet's."""
     scene, packet = Scene(), PACKET.but()
