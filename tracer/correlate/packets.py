@@ -72,6 +72,12 @@ def moves(batch: Records, group: Array, kinds: Kinds) -> Array:
     return np.where(moved, before, -1)
 
 
+def join(known: Array, rows: Array, before: int) -> None:
+    """The packet of these rows is that of the row before: `known` has number, leg and depth of each."""
+    known[0, rows] = 0
+    known[:, rows] += known[:, before : before + 1]
+
+
 class _Same:
     """Comparisons of each row with the one before it."""
 

@@ -29,7 +29,7 @@ from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, Sockets, flow_keys
 from tracer.correlate.hops import build_steps
 from tracer.correlate.lost import Gaps
 from tracer.correlate.observed import fold
-from tracer.correlate.packets import goes_on, moves
+from tracer.correlate.packets import goes_on, join, moves
 from tracer.correlate.pending import take_pending
 from tracer.correlate.tunnels import Layers, in_tunnel, legs, pack, turns, unpack
 from tracer.correlate.verdicts import Steps, Via
@@ -207,14 +207,15 @@ class Correlator:
         head = np.maximum.accumulate(np.where(new | is_old, np.arange(len(line)), 0)) if len(line) else order
         before = np.zeros((2, len(line)), np.int64)
         before[:, is_old] = [self._notes[name][old][order[is_old]] for name in ("leg", "depth")]
-        packed = pack(numbers[head], *legs(turn, head, *before))
-        line_of = np.full(len(batch), -1)
+        known = np.array((numbers[head], *legs(turn, head, *before)))
+        line_of = np.zeros(len(batch), np.int64)
         line_of[rows[order[~is_old] - len(old)]] = np.flatnonzero(~is_old)
         for row in np.flatnonzero(moved >= 0).tolist():
             here, there = line_of[row], line_of[moved[row]]
-            if may_start[here] and packed[there] and line["kind"][there - 1] == kinds.RECEIVE:
-                packed[head == here] = packed[there]
+            if may_start[here] and known[0, there] and line["kind"][there - 1] == kinds.RECEIVE:
+                join(known, head == here, there)
                 may_start[here] = False
+        packed = pack(*known)
         packet, origin = np.zeros(len(batch), np.int64), np.zeros(len(batch), bool)
         tunnel = np.zeros(len(batch), np.uint64)
         fresh, wrapped = ~is_old, turn > 0

@@ -13,6 +13,8 @@ from tests.unit.correlate.records import (
     R0,
     R1,
     S0,
+    TUNNEL,
+    UDP,
     Packet,
     R,
     Scene,
@@ -20,6 +22,7 @@ from tests.unit.correlate.records import (
     hit,
     miss,
 )  # fmt: skip
+from tracer.correlate.tunnels import Layers
 
 ICMPV6 = 58
 PACKET = Packet("fd00:1::2", "fd00:2::2", ethertype=0x86DD)
@@ -52,6 +55,26 @@ def test_a_packet_that_moves_into_another_sk_buff_goes_on():
     (story,) = scene.stories()
     assert story.hops == ["c client send", "r router forward", "s server deliver"]
     assert story.complete
+
+
+def test_a_packet_that_moves_and_is_wrapped_has_two_legs():
+    """The decision about its outer header is not that of its sender, which waited for its neighbour's address."""
+    scene, packet = Scene(), PACKET.but()
+    scene.task(812).decide(WANTING, "send6", miss(255), hit(254, C0))
+    scene.softirq(1).xmit(packet, C0)
+    softirq = scene.softirq().receive(packet, R0)
+    softirq.decide(packet.key(iif=R0), "input6", miss(255), hit(254, TUNNEL))
+    moved = packet.but(ttl=63, skb=PACKET.skb + 0x700, length=114)
+    outer = moved.but(src="fd00:5::1", dst="fd00:6::1", dport=4789, length=180)
+    softirq.consume(packet.but(ttl=63), TUNNEL).xmit(moved, TUNNEL)
+    softirq.decide(outer.key(), "send6", miss(255), hit(254, R1)).xmit(outer, R1)
+    layers = Layers.of({TUNNEL.netns << 32 | TUNNEL.ifindex: 1 << UDP}, ())
+    (story,) = scene.stories(layers=layers)
+    assert [line for line in story.lines if line.endswith("decided")] == [
+        "1 output decided",
+        "2 input decided",
+        "3 output decided",
+    ]
 
 
 def test_a_packet_sent_after_one_that_its_driver_freed_is_another():
