@@ -75,6 +75,7 @@ class Processing:
     owner: Callable[[int, int, int, int], tuple[int, str] | None] = lambda *_key: None
     limit: int | None = None
     filtered: bool = False
+    why: bool = False
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
@@ -101,6 +102,7 @@ class Processing:
                 owner=self.owner,
                 clock_offset_ns=self.clock_offset_ns,
                 filtered=self.filtered,
+                why=self.why,
             )
         )
         self.network_changed(self.network.latest(inode) for inode in self.network.inodes())

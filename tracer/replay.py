@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pyarrow as pa
 
 from tracer.enrich.filters import Selection
 from tracer.errors import BadCapture, TracerError
@@ -43,18 +44,47 @@ class Played:
         return bool(self.damage) or not self.accounted
 
 
-def convert(source: str | Path, target: str | Path | IO[Any], wanted: str | None = None) -> Converted:
+def convert(
+    source: str | Path, target: str | Path | IO[Any], wanted: str | None = None, *, why: bool = False
+) -> Converted:
     """Write a capture of any kind in another format. Raises BadRequest or BadCapture before the target is touched."""
     if Path(source).suffix != RAW_SUFFIX:
-        return convert_rows(source, target, wanted)
+        return convert_rows(source, target, wanted, why=why)
     output_format(target if isinstance(target, str | Path) else "-", wanted)
     known, damage = _read_names(source)
-    output = open_output(target, wanted)
+    output = open_output(target, wanted, why=why)
     try:
-        rows, _ = _replay(source, known, [output])
+        rows, _ = _replay(source, known, [output], why=why)
     finally:
         output.close()
     return Converted(rows, damage)
+
+
+class _Rows:
+    """Keeps the rows instead of writing them."""
+
+    def __init__(self) -> None:
+        self.parts: list[pa.Table] = []
+
+    def write(self, rows: pa.Table) -> None:
+        """Keep a batch."""
+        self.parts.append(rows)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def rows_of(source: str | Path) -> pa.Table:
+    """The rows of a capture of any kind. Raises BadRequest or BadCapture."""
+    if Path(source).suffix != RAW_SUFFIX:
+        from tracer.outputs.read import read_rows
+
+        return read_rows(source).rows
+    kept = _Rows()
+    play(source, [kept])
+    if not kept.parts:
+        raise BadCapture(f"cannot use {source}: it has no packet")
+    return pa.concat_tables(kept.parts, promote_options="default")
 
 
 def play(source: str | Path, outputs: list[Output]) -> Played:
@@ -64,7 +94,9 @@ def play(source: str | Path, outputs: list[Output]) -> Played:
     return Played(rows, _lost(accounting) if accounting else 0, damage, accounting is not None)
 
 
-def _replay(source: str | Path, known: _Known, outputs: list[Output]) -> tuple[int, Any]:
+def _replay(
+    source: str | Path, known: _Known, outputs: list[Output], *, why: bool = False
+) -> tuple[int, Any]:
     """Feed the outputs with the records of a capture; returns how many rows were written, and the accounting."""
     with CaptureReader(source) as reader:
         written, layout, clock_offset_ns = _header(reader, source)
@@ -79,6 +111,7 @@ def _replay(source: str | Path, known: _Known, outputs: list[Output]) -> tuple[i
             selection=Selection(),
             outputs=outputs,
             clock_offset_ns=clock_offset_ns,
+            why=why,
         )
         horizon_ns, sequences, accounting = 0, {}, None
         for frame in reader.frames():

@@ -48,6 +48,7 @@ class TraceOptions:
     strict: bool = False
     backend: str = "auto"
     namespaces: frozenset[int] = frozenset()
+    why: bool = False
     collectors: tuple[Output, ...] = ()
 
 
@@ -168,6 +169,7 @@ class _Session:
             owner=Processes().owner,
             limit=options.count,
             filtered=options.filter.given,
+            why=options.why,
         )
         reader = Reader(ring, layout.record, loaded.numbers)
         stack.callback(reader.close)
@@ -308,7 +310,7 @@ def _open_outputs(options: TraceOptions, clear: Callable[[], None]) -> list[Outp
     outputs = [open_output(path) for path in options.outputs if path.suffix != RAW_SUFFIX]
     outputs += options.collectors
     if options.stdout_format is not None:
-        outputs.append(Tidy(open_output("-", options.stdout_format), clear))
+        outputs.append(Tidy(open_output("-", options.stdout_format, why=options.why), clear))
     return outputs
 
 

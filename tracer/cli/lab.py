@@ -69,15 +69,21 @@ def run(
     format_: Annotated[
         str, typer.Option("--format", metavar="tree|line|csv|jsonl|none", help="What stdout gets.")
     ] = "tree",
+    why: Annotated[
+        bool,
+        typer.Option(
+            "--why", help="Explain every decision: each rule in order, the route, the source check."
+        ),
+    ] = False,
 ) -> int:
     """Build a lab, trace its traffic, print the paths, tear it down."""
     from tracer.lab import engine
 
     with engine.running(name) as running:
-        return _trace(running, output or [], format_)
+        return _trace(running, output or [], format_, why=why)
 
 
-def _trace(running: Running, outputs: list[Path], stdout_format: str) -> int:
+def _trace(running: Running, outputs: list[Path], stdout_format: str, *, why: bool) -> int:
     """Trace one run of the lab's traffic, within its namespaces; returns the exit code."""
     from tracer.enrich.resolve import FilterWords
     from tracer.tracing import TraceOptions, trace
@@ -90,5 +96,6 @@ def _trace(running: Running, outputs: list[Path], stdout_format: str) -> int:
             stdout_format=None if stdout_format == "none" else stdout_format,
             command=traffic,
             namespaces=frozenset(running.namespaces.values()),
+            why=why,
         )
     )

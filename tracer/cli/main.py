@@ -12,6 +12,8 @@ from tracer.cli.common import command, end, open_missing_streams
 from tracer.cli.convert import convert
 from tracer.cli.doctor import doctor
 from tracer.cli.expect import WithCommand, expect
+from tracer.cli.explain import explain
+from tracer.cli.snapshot import snapshot
 from tracer.cli.trace import trace
 
 app = typer.Typer(
@@ -23,9 +25,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(command(trace))
+app.command()(command(explain))
 app.command()(command(convert))
 app.command(cls=WithCommand)(command(expect))
 app.add_typer(lab.app, name="lab")
+app.command()(command(snapshot))
 app.command()(command(doctor))
 
 

@@ -28,6 +28,10 @@ Strict = Annotated[bool, typer.Option("--strict", help="Exit with 5 if anything 
 RingMb = Annotated[
     int, typer.Option("--ring-mb", metavar="N", help="Size of the ring in MiB, a power of two.")
 ]
+Why = Annotated[
+    bool,
+    typer.Option("--why", help="Explain every decision: each rule in order, the route, the source check."),
+]
 Stacks = Annotated[
     str,
     typer.Option(
@@ -75,6 +79,7 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
     stacks: Stacks = "first",
     ring_mb: RingMb = 32,
     strict: Strict = False,
+    why: Why = False,
 ) -> int:
     """Follow packets: which rule, table and route each takes in each network namespace, and why.
 
@@ -104,5 +109,6 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
             ring_mb=ring_mb,
             strict=strict,
             backend=backend,
+            why=why,
         )
     )

@@ -10,11 +10,13 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from tracer.model.network import IPV4, IPV6, Address, Link, Nexthop, NexthopObject, Route, Rule
+from tracer.model.network import IPV4, IPV6, Address, Link, Neighbour, Nexthop, NexthopObject, Route, Rule
 
 Attributes = Mapping[int, bytes]
 ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
-INVERT, UNRESOLVED, IIF_DETACHED, OIF_DETACHED = 2, 4, 8, 16  # FIB_RULE_*
+PERMANENT, INVERT, UNRESOLVED, IIF_DETACHED, OIF_DETACHED = 1, 2, 4, 8, 16  # FIB_RULE_*
+KNOWN_FLAGS = PERMANENT | INVERT | UNRESOLVED | IIF_DETACHED | OIF_DETACHED
+FLAGS = 0  # stands among the unknown attributes of a rule for flags that are not known
 # FRA_* that are read below or say nothing about what a rule selects (18 padding)
 KNOWN_RULE = frozenset({1, 2, 3, 4, 6, *range(10, 26), 28, 29, 30})
 NEXTHOP_FLAGS = 0xFF  # RTNH_F_*; the rest of rtm_flags are RTM_F_*
@@ -103,8 +105,15 @@ def rule(message: Message) -> Rule:
         iif_detached=bool(flags & IIF_DETACHED),
         oif_detached=bool(flags & OIF_DETACHED),
         unresolved=bool(flags & UNRESOLVED),
-        unknown=tuple((key, value.hex()) for key, value in found.items() if key not in KNOWN_RULE),
+        unknown=tuple(_unknown(flags, found)),
     )
+
+
+def _unknown(flags: int, found: Attributes) -> Iterator[tuple[int, str]]:
+    """What a newer kernel, or FIB_RULE_FIND_SADDR, says that the fields of a Rule cannot hold."""
+    yield from ((key, value.hex()) for key, value in found.items() if key not in KNOWN_RULE)
+    if flags & ~KNOWN_FLAGS:
+        yield FLAGS, f"{flags & ~KNOWN_FLAGS:x}"
 
 
 def route(message: Message) -> Route:
@@ -129,7 +138,21 @@ def route(message: Message) -> Route:
         src=_address(found.get(2)),
         src_len=fields["src_len"],
         nexthops=nexthops,
+        metrics=tuple(_metrics(found[8])) if 8 in found else (),  # noqa: PLR2004 - RTA_METRICS
+        pref=number(found.get(20)),
+        expired=_is_expired(found.get(12)),
     )
+
+
+def _metrics(data: bytes) -> Iterator[tuple[int, int | str]]:
+    """RTAX_* nested in RTA_METRICS; the congestion control (16) is a name, the rest are numbers."""
+    for key, value in walk(data):
+        yield key, text(value) if key == 16 else number(value)  # noqa: PLR2004 - RTAX_CC_ALGO
+
+
+def _is_expired(data: bytes | None) -> bool:
+    """RTA_CACHEINFO (`struct rta_cacheinfo`): a route that expires is listed until the next collection."""
+    return data is not None and struct.unpack_from("IIi", data)[2] < 0
 
 
 def _single(family: int, flags: int, found: Attributes) -> tuple[Nexthop, ...]:
@@ -184,8 +207,30 @@ def link(message: Message) -> Link:
 def address(message: Message) -> Address:
     """A `struct ifaddrmsg` message; IFA_LOCAL is the own address of a point-to-point device."""
     fields, found = message.fields, message.attributes
-    own = found.get(2, found.get(1))
-    return Address(fields["family"], fields["index"], _address(own), fields["prefixlen"], fields["scope"])
+    own = _address(found.get(2, found.get(1)))
+    other = _address(found.get(1))
+    return Address(
+        family=fields["family"],
+        ifindex=fields["index"],
+        address=own,
+        prefix_len=fields["prefixlen"],
+        scope=fields["scope"],
+        peer=other if other != own else 0,
+        flags=number(found.get(8), fields["flags"]),
+    )
+
+
+def neighbour(message: Message) -> Neighbour:
+    """A `struct ndmsg` message."""
+    fields, found = message.fields, message.attributes
+    return Neighbour(
+        family=fields["family"],
+        ifindex=fields["ifindex"],
+        address=_address(found.get(1)),
+        state=fields["state"],
+        link_address=found.get(2, b"").hex(),
+        flags=fields["flags"],
+    )
 
 
 def nexthop_object(message: Message) -> NexthopObject:

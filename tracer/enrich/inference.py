@@ -20,16 +20,11 @@ from tracer.correlate.observed import (
     HINT_RULE,
     HINT_SUPPRESSED,
 )
-from tracer.enrich.observed import (
-    address_number,
-    is_rule_only,
-    prefix_of,
-    result_of,
-    route6_of,
-    step_of,
-)
-from tracer.enrich.routes import Observed, Selectors, match, nexthops_of
-from tracer.enrich.rules import Assignment, FlowKey, Step, assign, rule_text
+from tracer.enrich.nexthops import Selectors, nexthops_of
+from tracer.enrich.observed import address_number, is_rule_only, prefix_of, result_of, route6_of, step_of
+from tracer.enrich.routes import Observed, match
+from tracer.enrich.rules import Assignment, Step, assign, rule_text
+from tracer.enrich.selectors import FlowKey
 from tracer.enrich.vrf import in_vrf
 from tracer.model.routing import ROUTE_TYPES, address_text
 
@@ -51,7 +46,8 @@ _RULE_RESULTS = {error: action for action, error in _RULE_ERRORS.items()}
 class Explained:
     """The static columns of one decision's rows, and what the words about a drop need.
 
-    `extra` is a row for a rule with an error action: it ends the walk without a lookup of its own.
+    `extra` is a row for a rule with an error action: it ends the walk without a lookup of its own. `steps` and
+    `routes` have the rule and the route behind each lookup, `flow` and `state` what explained them.
     """
 
     lookups: list[Row]
@@ -62,6 +58,11 @@ class Explained:
     merged: bool = False
     chosen: bool = False
     devices: frozenset[str] = field(default_factory=frozenset)
+    steps: list[Step | None] = field(default_factory=list)
+    routes: list[Route | None] = field(default_factory=list)
+    flow: FlowKey = field(default_factory=FlowKey)
+    state: NetworkState | None = None
+    assignment: Assignment | None = None
 
     @property
     def ending_rule(self) -> Row | None:
@@ -84,13 +85,15 @@ def explain_decision(
     key = _flow_key(records[0])
     observed = tuple(_observation(record) for record in records if not is_rule_only(record))
     best: tuple[NetworkState | None, Assignment | None] = (states[0] if states else None, None)
-    check = purpose is Purpose.SOURCE_CHECK
+    used, check = key, purpose is Purpose.SOURCE_CHECK
     for state, flow in ((known, flow) for known in states for flow in in_vrf(known, key, check=check)):
         assignment = assign(state, flow, observed) if _walks_rules(purpose, flow) else None
         if assignment is None or assignment.consistent:
-            best = (state, assignment)
+            best, used = (state, assignment), flow
             break
-    return _rows(records, purpose, caller, best, names)
+    explained = _rows(records, purpose, caller, best, names)
+    explained.flow, (explained.state, explained.assignment) = used, best
+    return explained
 
 
 def _walks_rules(purpose: Purpose, flow: FlowKey) -> bool:
@@ -145,6 +148,8 @@ def _rows(
         row["purpose"], row["caller"] = PURPOSE_NAMES[purpose], caller
         explained.lookups.append(row)
         explained.route, explained.rule = route, step.rule if step else None
+        explained.steps.append(step)
+        explained.routes.append(route)
     explained.chosen = bool(int(records[-1]["hints"]) & HINT_CHOSEN)
     explained.merged = bool(assignment and assignment.merged)
     _finish(explained, records[-1], state, assignment, names)
@@ -158,7 +163,7 @@ def _name_route(row: Row, record: Any, route: Route | None) -> None:
         if route.type_name == "throw":
             row["result"] = "throw"
         row["route_type"] = route.type_name
-        row["scope"] = _SCOPES.get(route.scope, str(route.scope))
+        row["scope"] = scope_name(route.scope)
     row["prefix"] = prefix_of(record) or row.get("prefix")
 
 
@@ -219,12 +224,17 @@ def _lookup_row(record: Any, state: NetworkState | None, names: Names) -> Row:
         row["dev"] = device(state, int(record["ifindex"]))
         if not int(record["hints"]) & HINT_NEXTHOP_OBJECT:
             row["route_type"] = _type_name(route_type)
-            row["scope"] = _SCOPES.get(int(record["route_scope"]), str(int(record["route_scope"])))
+            row["scope"] = scope_name(int(record["route_scope"]))
     return row
 
 
 def _type_name(route_type: int) -> str:
     return ROUTE_TYPES[route_type] if route_type < len(ROUTE_TYPES) else str(route_type)
+
+
+def scope_name(number: int) -> str:
+    """The scope of a route by name."""
+    return _SCOPES.get(number, str(number))
 
 
 def device(state: NetworkState | None, ifindex: int) -> str | None:

@@ -17,6 +17,7 @@ from pyroute2.netlink.exceptions import NetlinkError as NetlinkError  # noqa: PL
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtgenmsg import rtgenmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg_base
 
@@ -31,6 +32,7 @@ DONE, ERROR = 3, 2
 NEXTHOP, NEW_NEXTHOP, GET_NEXTHOP = "nexthop", 104, 106
 RTM_F_FIB_MATCH, RTM_F_LOOKUP_TABLE = 0x2000, 0x1000  # without the latter the answer always says main
 BUFFER = 1 << 18
+ARENA = 1 << 22
 ATTRIBUTES = tuple((number, str(number), "cdata") for number in range(1, 128))
 GROUPS: Final = (
     rtnl.RTNLGRP_LINK,
@@ -54,6 +56,7 @@ RULE = _message_class(fibmsg.fields)
 ROUTE = _message_class(rtmsg_base.fields)
 LINK = _message_class(ifinfmsg.fields)
 ADDRESS = _message_class(ifaddrmsg.fields)
+NEIGHBOUR = _message_class(ndmsg.fields)
 GENERIC = _message_class(rtgenmsg.fields)
 NEXTHOP_MESSAGE = _message_class(
     (("family", "B"), ("scope", "B"), ("proto", "B"), ("resvd", "B"), ("flags", "I"))
@@ -63,9 +66,17 @@ CLASSES = {
     **dict.fromkeys((rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE, rtnl.RTM_GETROUTE), ROUTE),
     **dict.fromkeys((rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK, rtnl.RTM_GETLINK), LINK),
     **dict.fromkeys((rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR, rtnl.RTM_GETADDR), ADDRESS),
+    **dict.fromkeys((rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH, rtnl.RTM_GETNEIGH), NEIGHBOUR),
     **dict.fromkeys((rtnl.RTM_NEWNSID, rtnl.RTM_DELNSID, rtnl.RTM_GETNSID), GENERIC),
     **dict.fromkeys((NEW_NEXTHOP, NEW_NEXTHOP + 1, GET_NEXTHOP), NEXTHOP_MESSAGE),
 }
+
+
+class Block(NamedTuple):
+    """Raw messages one after the other, and where each begins."""
+
+    data: bytes
+    starts: list[int]
 
 
 class RouteSocket:
@@ -124,6 +135,28 @@ class RouteSocket:
         """The answer to one question. Raises NetlinkError if it is an error."""
         return self._ask(kind, REQUEST, fields, attributes)[0]
 
+    def stream(self, kind: int, fields: dict[str, int]) -> Iterator[Block]:
+        """All objects of a kind as raw messages, in blocks of some megabytes. Raises NetlinkError."""
+        self._sequence += 1
+        self._socket.send(_request(kind, REQUEST | DUMP, self._sequence, (fields, {})))
+        done = False
+        while not done:
+            arena, used, starts = bytearray(ARENA), 0, list[int]()
+            view = memoryview(arena)
+            words = view.cast("I")
+            while not done and used + BUFFER <= ARENA:
+                end = used + self._socket.recv_into(view[used : used + BUFFER])
+                while used < end:
+                    kind = words[(used >> 2) + 1] & 0xFFFF
+                    if kind in {ERROR, DONE}:
+                        _raise(arena, used)
+                        done = True
+                        break
+                    starts.append(used)
+                    used += (words[used >> 2] + 3) & ~3
+            if starts:
+                yield Block(bytes(view[:used]), starts)
+
     def _ask(
         self, kind: int, flags: int, fields: dict[str, int], attributes: dict[int, bytes]
     ) -> tuple[list[Message], bool]:
@@ -166,7 +199,7 @@ def parse(data: bytes, sequence: int | None = None) -> Iterator[Message]:
         offset += (length + 3) & ~3
 
 
-def _raise(data: bytes, offset: int) -> None:
+def _raise(data: bytes | bytearray, offset: int) -> None:
     (code,) = struct.unpack_from("i", data, offset + 16)
     if code:
         raise NetlinkError(-code, os.strerror(-code))

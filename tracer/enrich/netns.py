@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tracer.errors import NotPermitted
-from tracer.model.network import DeviceSettings
+from tracer.model.network import DeviceSettings, DeviceSettings6
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,20 @@ if TYPE_CHECKING:
 CLONE_NEWNET = 0x40000000
 _T = TypeVar("_T")
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_SETTINGS = tuple(DeviceSettings.__dataclass_fields__)
+_S = TypeVar("_S", DeviceSettings, DeviceSettings6)
+SYSCTLS = (
+    "net.ipv4.ip_forward",
+    "net.ipv4.fib_multipath_hash_policy",
+    "net.ipv4.fib_multipath_hash_fields",
+    "net.ipv4.fib_multipath_use_neigh",
+    "net.ipv4.fwmark_reflect",
+    "net.ipv4.ip_nonlocal_bind",
+    "net.ipv4.nexthop_compat_mode",
+    "net.ipv6.fib_multipath_hash_policy",
+    "net.ipv6.fib_multipath_hash_fields",
+    "net.ipv6.fwmark_reflect",
+    "net.ipv6.ip_nonlocal_bind",
+)
 
 
 def run_in(namespace_fd: int, work: Callable[[], _T]) -> _T:
@@ -54,14 +68,24 @@ def _enter(namespace_fd: int) -> None:
     raise OSError(code, f"setns: {os.strerror(code)}")
 
 
+def read_all_settings() -> tuple[dict[str, DeviceSettings], dict[str, DeviceSettings6], dict[str, int]]:
+    """What routing reads of `net.ipv4` and `net.ipv6` in the current namespace: by device, and the rest by name."""
+    others = {name: _number(f"/proc/sys/{name.replace('.', '/')}") for name in SYSCTLS}
+    return read_settings(), _by_device("ipv6", DeviceSettings6), others
+
+
 def read_settings() -> dict[str, DeviceSettings]:
     """`net.ipv4.conf` of every device of the current namespace, `all` included."""
-    folder = "/proc/sys/net/ipv4/conf"
-    found = {}
-    for device in Path(folder).iterdir():
-        values = {name: _number(f"{device}/{name}") for name in _SETTINGS}
-        found[device.name] = DeviceSettings(**values)
-    return found
+    return _by_device("ipv4", DeviceSettings)
+
+
+def _by_device(family: str, kind: type[_S]) -> dict[str, _S]:
+    names = tuple(item.name for item in fields(kind))
+    try:
+        devices = list(Path(f"/proc/sys/net/{family}/conf").iterdir())
+    except OSError:
+        return {}  # a kernel without that family
+    return {device.name: kind(**{name: _number(f"{device}/{name}") for name in names}) for device in devices}
 
 
 def read_table_sizes() -> dict[int, int]:

@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from tracer.correlate.observed import HINT_PREFIX, HINT_RULE, HINT_SUPPRESSED
-from tracer.enrich.routes import nexthops_of
+from tracer.enrich.nexthops import nexthops_of
 from tracer.enrich.rules import Step
 
 if TYPE_CHECKING:

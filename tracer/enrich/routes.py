@@ -6,24 +6,18 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracer.enrich.names import Names, system_names
+from tracer.enrich.nexthops import DEAD, Found, Reach, Selectors, members, nexthops_of
+from tracer.enrich.routes6 import RouteTable6
 from tracer.enrich.selectors import HOST_LENGTH, TOS_MASK
 from tracer.model.network import IPV4, NetworkState, Nexthop, NexthopObject, Route, address_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-DEAD = 1  # RTNH_F_DEAD; a dump also sets it for `linkdown` where the device ignores routes with linkdown
+BITS = HOST_LENGTH[IPV4]
 UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT, THROW = 1, 6, 7, 8, 9
 # fib_props[].error: what a lookup that ends in such a route returns
 TYPE_ERRORS = {BLACKHOLE: -22, UNREACHABLE: -113, PROHIBIT: -13, THROW: -11, 10: -22, 11: -22}
-
-
-class Selectors(NamedTuple):
-    """What a lookup is restricted by besides the destination; 0 is no restriction. `tos` is the DS field."""
-
-    tos: int = 0
-    oif: int = 0
-    scope: int = 0
 
 
 class Observed(NamedTuple):
@@ -44,16 +38,13 @@ class Observed(NamedTuple):
 
 
 class RouteTable:
-    """The routes of one table, indexed by prefix length and prefix."""
+    """The routes of one IPv4 table, indexed by prefix length and prefix."""
 
-    def __init__(
-        self, routes: Iterable[Route], objects: Mapping[int, NexthopObject], family: int = IPV4
-    ) -> None:
-        self._bits = HOST_LENGTH.get(family, 128)
+    def __init__(self, routes: Iterable[Route], objects: Mapping[int, NexthopObject]) -> None:
         self._objects = objects
         by_length: dict[int, dict[int, list[Route]]] = {}
         for route in routes:
-            shift = self._bits - route.dst_len
+            shift = BITS - route.dst_len
             by_length.setdefault(route.dst_len, {}).setdefault(route.dst >> shift, []).append(route)
         for prefixes in by_length.values():
             for same in prefixes.values():
@@ -63,21 +54,37 @@ class RouteTable:
 
     def lookup(self, daddr: int, selectors: Selectors = Selectors()) -> Route | None:  # noqa: B008 - immutable
         """The route that the lookup ends in, also one that makes it fail; None if nothing matches."""
+        found = self.search(daddr, selectors)
+        return found.route if found else None
+
+    def search(self, daddr: int, selectors: Selectors = Selectors()) -> Found | None:  # noqa: B008 - immutable
+        """The same with the nexthops that the kernel then chooses among."""
         left_leaf = None
         for length, prefixes in self._lengths:
-            for route in prefixes.get(daddr >> (self._bits - length), ()):
+            for route in prefixes.get(daddr >> (BITS - length), ()):
                 if route.dst == left_leaf or not _is_candidate(route, selectors):
                     continue
-                if route.type in TYPE_ERRORS or self._has_good_nexthop(route, selectors.oif):
-                    return route
+                if route.type in TYPE_ERRORS:
+                    return Found(route, (), route.type)
+                if route.nhid and self._is_blackhole(route.nhid):
+                    return Found(route, (), BLACKHOLE)
+                good = self._good_nexthops(route, selectors.oif)
+                if good:
+                    return Found(route, good, route.type)
                 if route.nhid:
                     # `goto miss`: without a good member the kernel leaves the leaf, and with it every
                     # other route that has the same first address, whatever its length.
                     left_leaf = route.dst
         return None
 
-    def _has_good_nexthop(self, route: Route, oif: int) -> bool:
-        return any(_is_good(nexthop, oif) for nexthop in nexthops_of(route, self._objects))
+    def _good_nexthops(self, route: Route, oif: int) -> tuple[Nexthop, ...]:
+        """All that may be used; the first with the wanted device, as `fib_select_path` then does not choose."""
+        hops = nexthops_of(route, self._objects)
+        good = tuple(nexthop for nexthop in hops if _is_good(nexthop, oif))
+        return good[:1] if oif else good
+
+    def _is_blackhole(self, nhid: int) -> bool:
+        return any(item.blackhole for item, _ in members(nhid, self._objects))
 
 
 def _is_candidate(route: Route, selectors: Selectors) -> bool:
@@ -90,26 +97,7 @@ def _is_good(nexthop: Nexthop, oif: int) -> bool:
     return not nexthop.flags & DEAD and (not oif or oif == nexthop.ifindex)
 
 
-def nexthops_of(route: Route, objects: Mapping[int, NexthopObject]) -> tuple[Nexthop, ...]:
-    """The route's nexthops; those of its nexthop object where the route does not repeat them."""
-    if route.nexthops or not route.nhid:
-        return route.nexthops
-    return tuple(
-        Nexthop(item.ifindex, item.gateway_family, item.gateway, weight, item.flags)
-        for item, weight in _members(route.nhid, objects)
-        if not item.blackhole
-    )
-
-
-def _members(nhid: int, objects: Mapping[int, NexthopObject]) -> Iterator[tuple[NexthopObject, int]]:
-    item = objects.get(nhid)
-    if item is None:
-        return
-    if not item.group:
-        yield item, 1
-    for member, weight in item.group:
-        if member in objects:
-            yield objects[member], weight
+Table = RouteTable | RouteTable6
 
 
 class RouteIndex:
@@ -117,15 +105,21 @@ class RouteIndex:
 
     def __init__(self, state: NetworkState) -> None:
         self._state = state
-        self._tables: dict[tuple[int, int], RouteTable | None] = {}
+        self._reach = Reach(state)
+        self._tables: dict[tuple[int, int], Table | None] = {}
 
-    def table(self, table_id: int, family: int = IPV4) -> RouteTable | None:
+    def table(self, table_id: int, family: int = IPV4) -> Table | None:
         """The table, None if its routes are not known."""
         key = (family, table_id)
         if key not in self._tables:
             routes = self._state.routes(family, table_id)
-            self._tables[key] = None if routes is None else RouteTable(routes, self._state.nexthops, family)
+            self._tables[key] = None if routes is None else self._indexed(routes, family)
         return self._tables[key]
+
+    def _indexed(self, routes: Sequence[Route], family: int) -> Table:
+        if family == IPV4:
+            return RouteTable(routes, self._state.nexthops)
+        return RouteTable6(routes, self._state.nexthops, self._reach)
 
     def merged(self) -> RouteTable | None:
         """The one trie of local and main, as long as no rule was ever added; None if it is not known."""
@@ -153,9 +147,9 @@ def match(
 ) -> Route | None:
     """The route that a lookup in this table ended in, None unless all that was observed agrees with it.
 
-    `table_id` is the table that owns the route. IPv4 only: IPv6 chooses among routes in its own way.
+    `table_id` is the table that owns the route; `selectors` name the family (`selectors_for`).
     """
-    table = route_index(state).table(table_id)
+    table = route_index(state).table(table_id, selectors.family)
     route = table.lookup(daddr, selectors) if table else None
     if route is None or TYPE_ERRORS.get(route.type, 0) != observed.error:
         return None
@@ -166,8 +160,8 @@ def match(
 
 def _agrees(route: Route, observed: Observed, state: NetworkState) -> bool:
     if observed.nhid:
-        members = {item.id for item, _ in _members(route.nhid, state.nexthops)}
-        if observed.nhid != route.nhid and observed.nhid not in members:
+        ids = {item.id for item, _ in members(route.nhid, state.nexthops)}
+        if observed.nhid != route.nhid and observed.nhid not in ids:
             return False
     else:
         seen_values = (observed.type, observed.protocol, observed.scope, observed.metric, observed.nhid)

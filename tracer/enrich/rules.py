@@ -10,7 +10,8 @@ from bisect import bisect_right
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from tracer.enrich.routes import Selectors, nexthops_of, route_index
+from tracer.enrich.nexthops import Found, members, nexthops_of, selectors_for
+from tracer.enrich.routes import route_index
 from tracer.enrich.selectors import ACTIONS, HOST_LENGTH, FlowKey, Matcher, rule_text, suppressing_tables
 from tracer.model.network import IPV4, NetworkState, Route, Rule
 
@@ -75,7 +76,7 @@ class RuleIndex:
         self._first_of: dict[int, int] = {}
         for position, rule in enumerate(self._rules):
             self._first_of.setdefault(rule.priority, position)
-        self._default = family == IPV4 and _is_default(self._rules)
+        self._default = family == IPV4 and is_default(self._rules)
         self._key = _key_function(self._rules)
         self._cache: dict[object, Assignment] = {}
 
@@ -127,8 +128,12 @@ class RuleIndex:
         return max(lengths)[1] if lengths else 0
 
     def _route(self, table: int, flow: FlowKey) -> Route | None:
+        found = self._found(table, flow)
+        return found.route if found else None
+
+    def _found(self, table: int, flow: FlowKey) -> Found | None:
         routes = route_index(self._state).table(table, self._family)
-        return routes.lookup(flow.daddr, Selectors(flow.tos, flow.oif)) if routes else None
+        return routes.search(flow.daddr, selectors_for(self._state, flow)) if routes else None
 
     def _explanations(self, flow: FlowKey, observed: tuple[Observation, ...]) -> Iterator[Assignment]:
         """Every way in which the rule list produces exactly these lookups."""
@@ -199,16 +204,42 @@ class RuleIndex:
         return target if target > position else position + 1
 
     def suppressed(self, rule: Rule, flow: FlowKey, table: int) -> bool | None:
-        """`fib4_rule_suppress` for the route that the table gives; None if the route is not known."""
+        """Whether the rule throws away what the table gives; None if the route is not known."""
+        return self.suppresses(rule, self._found(table, flow)) if rule.suppresses else False
+
+    def suppresses(self, rule: Rule, found: Found | None) -> bool | None:
+        """`fib4_rule_suppress`, `fib6_rule_suppress`; None where it depends on the nexthop chosen, or is not known."""
         if not rule.suppresses:
             return False
-        route = self._route(table, flow)
-        if route is None:
+        if found is None:
             return None
-        nexthops = nexthops_of(route, self._state.nexthops)
-        first = self._state.links.get(nexthops[0].ifindex) if nexthops else None
-        group = first.group if first else -1
-        return route.dst_len <= rule.suppress_prefixlength or group == rule.suppress_ifgroup >= 0
+        short = {length <= rule.suppress_prefixlength for length in self._lengths(found.route)}
+        if short == {True} or len(short) > 1:
+            return True if len(short) == 1 else None
+        if rule.suppress_ifgroup < 0:
+            return False
+        # IPv4 looks at the first nexthop, IPv6 at the one that was chosen.
+        nexthops = nexthops_of(found.route, self._state.nexthops)[:1]
+        nexthops = nexthops if self._family == IPV4 else found.nexthops
+        links = [self._state.links.get(nexthop.ifindex) for nexthop in nexthops]
+        same = {link.group == rule.suppress_ifgroup for link in links if link}
+        return same.pop() if len(same) == 1 else (None if same else False)
+
+    def _lengths(self, route: Route) -> frozenset[int]:
+        """The prefix lengths that the kernel may take the route to have.
+
+        IPv6 caches its result in the nexthop (`rt6_get_pcpu_route`), so of several routes by one nexthop object
+        it may see the prefix of another.
+        """
+        if self._family == IPV4 or not route.nhid:
+            return frozenset((route.dst_len,))
+        mine = {item.id for item, _ in members(route.nhid, self._state.nexthops)}
+        return frozenset(
+            other.dst_len
+            for routes in self._state.tables6.values()
+            for other in routes
+            if other.nhid and mine & {item.id for item, _ in members(other.nhid, self._state.nexthops)}
+        ) | {route.dst_len}
 
 
 @lru_cache(maxsize=256)
@@ -217,7 +248,8 @@ def rule_index(state: NetworkState, family: int = IPV4) -> RuleIndex:
     return RuleIndex(state, family)
 
 
-def _is_default(rules: tuple[Rule, ...]) -> bool:
+def is_default(rules: tuple[Rule, ...]) -> bool:
+    """Whether these are the rules that IPv4 begins with: then local and main may still be one trie."""
     tables = ((0, LOCAL), (32766, MAIN), (32767, DEFAULT))
     expected = [Rule(IPV4, preference, "lookup", table) for preference, table in tables]
     plain = [Rule(rule.family, rule.priority, rule.action, rule.table) for rule in rules]
@@ -261,8 +293,8 @@ def _key_function(rules: tuple[Rule, ...]) -> Callable[[FlowKey], tuple[int, ...
     """
     edges: dict[str, set[int]] = {}
     exact = {name for rule in rules for name in _exact_fields(rule)}
-    if any(rule.suppresses for rule in rules) or _is_default(rules):
-        exact |= {"daddr", "tos", "oif"}  # these answers depend on the matched route, too
+    if any(rule.suppresses for rule in rules) or is_default(rules):
+        exact |= {"daddr", "saddr", "tos", "iif", "oif"}  # these answers depend on the matched route, too
     for rule in rules:
         for name, low, high in _intervals(rule):
             edges.setdefault(name, set()).update((low, high + 1))

@@ -43,7 +43,10 @@ def rule_text(rule: Rule, table_names: Mapping[int, str], names: Names | None = 
     destination = _prefix(rule.family, rule.dst, rule.dst_len)
     parts += [f"to {destination}"] if destination else []
     parts += _selector_text(rule, words)
-    parts += [f"[unknown attribute {number}]" for number, _ in rule.unknown]
+    parts += [
+        f"[unknown attribute {number}]" if number else f"[unknown flags 0x{value}]"
+        for number, value in rule.unknown
+    ]
     parts += _action_text(rule, table_names, words)
     if rule.protocol not in {0, 2}:
         parts.append(f"proto {words.protocols.get(rule.protocol, str(rule.protocol))}")
@@ -224,4 +227,7 @@ def _prefix_test(rule: Rule, field: str, address: int, length: int) -> Test:
     position = FlowKey._fields.index(field)
     shift = HOST_LENGTH.get(rule.family, 128) - length
     wanted = address >> shift
+    if rule.family != IPV4 and field == "saddr":
+        # Without a source (RT6_LOOKUP_F_HAS_SADDR) no prefix matches, not even one around `::`.
+        return lambda flow: flow.saddr != 0 and flow.saddr >> shift == wanted
     return lambda flow: flow[position] >> shift == wanted

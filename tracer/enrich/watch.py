@@ -34,12 +34,12 @@ from tracer.enrich.netlink import (
 from tracer.model.network import IPV4, IPV6, Link, NetworkState, NexthopObject, Route, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tracer.enrich.names import Namespace
     from tracer.enrich.selectors import FlowKey
 
-GET_LINK, GET_ADDRESS, GET_ROUTE, GET_RULE, GET_NSID = 18, 22, 26, 34, 90
+GET_LINK, GET_ADDRESS, GET_ROUTE, GET_NEIGHBOUR, GET_RULE, GET_NSID = 18, 22, 26, 30, 34, 90
 LOCAL, MAIN = 255, 254
 PORT_PROTOCOLS = frozenset({1, 6, 17, 58})
 # A table up to this size is read again when it changes; to a larger one the notification itself is applied.
@@ -112,6 +112,12 @@ class Watched:
         self.state = replace(self.state, links=links, since_ns=time.monotonic_ns())
         return self.state
 
+    def read_neighbours(self) -> NetworkState:
+        """The state with the neighbours of this moment: they change too often to be followed."""
+        found = self._questions.dump(GET_NEIGHBOUR, {})
+        neighbours = tuple(decode.neighbour(message) for message in found)
+        return replace(self.state, neighbours=neighbours)
+
     def nsid_of(self, fd: int) -> int:
         """The number by which this namespace knows the one behind `fd`, -1 if it does not."""
         try:
@@ -132,7 +138,8 @@ class Watched:
 
     def _read(self, changed: Changes) -> None:
         if SETTINGS in changed.parts:
-            self.state = replace(self.state, settings=netns.run_in(self._fd, netns.read_settings))
+            settings, settings6, sysctls = netns.run_in(self._fd, netns.read_all_settings)
+            self.state = replace(self.state, settings=settings, settings6=settings6, sysctls=sysctls)
         if LINKS in changed.parts:
             self.state = replace(self.state, links=self._links())
         if ADDRESSES in changed.parts:
@@ -183,7 +190,7 @@ class Watched:
 
     def _read_all_routes(self) -> None:
         small, large = _affordable(self._sizes, self._limit)
-        tables: dict[int, tuple[Route, ...]] = dict.fromkeys(small, ())
+        tables: dict[int, Sequence[Route]] = dict.fromkeys(small, ())
         if not large:
             tables.update(_by_table(self._routes(IPV4)))
         else:
@@ -208,7 +215,7 @@ class Watched:
             self._read_all_routes()
 
     def _changed_table(
-        self, routes: tuple[Route, ...], messages: list[decode.Message], table: int
+        self, routes: Sequence[Route], messages: list[decode.Message], table: int
     ) -> tuple[Route, ...]:
         after = patched(routes, messages) if len(routes) > READ_AGAIN else None
         return self._routes(IPV4, table) if after is None else after

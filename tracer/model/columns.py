@@ -118,5 +118,6 @@ INTERNAL: Final[tuple[Column, ...]] = (
     Column("info", STRING, "what the packet is, for people: `SYN`, `echo request`"),
     Column("complete", BOOL, "was the whole path seen"),
     Column("cached", BOOL, "on decision rows: the decision was made earlier and is reused"),
+    Column("why", STRING, "on decision rows of a trace with --why: its lines (tracer.model.why) as JSON"),
 )
 """Columns that rows may carry in memory; they are never written to CSV or Parquet."""

@@ -13,7 +13,9 @@ from tracer.model.routing import (
     IPV6,
     Address,
     DeviceSettings,
+    DeviceSettings6,
     Link,
+    Neighbour,
     Nexthop,
     NexthopObject,
     Route,
@@ -23,11 +25,11 @@ from tracer.model.routing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
-    "IPV4", "IPV6", "Address", "DeviceSettings", "Link", "Network", "NetworkState", "Nexthop",
-    "NexthopObject", "Route", "Rule", "address_text",
+    "IPV4", "IPV6", "Address", "DeviceSettings", "DeviceSettings6", "Link", "Neighbour", "Network",
+    "NetworkState", "Nexthop", "NexthopObject", "Route", "Rule", "address_text",
 ]  # fmt: skip
 
 
@@ -41,7 +43,8 @@ class NetworkState:
 
     `tables` has the IPv4 tables that exist and were small enough to read; `large` names those that exist and
     were not read. `tables6` and `large6` are the same for IPv6. `unsure_ns` is the last moment at which the
-    state before this one was still certain: between the two, either may have been in force.
+    state before this one was still certain: between the two, either may have been in force. `neighbours` is
+    None where they were not read; `sysctls` has those that belong to no device, by name (`net.ipv4.ip_forward`).
     """
 
     inode: int
@@ -50,14 +53,17 @@ class NetworkState:
     unsure_ns: int = 0
     rules: tuple[Rule, ...] = ()
     rules6: tuple[Rule, ...] = ()
-    tables: Mapping[int, tuple[Route, ...]] = field(default_factory=_empty)
-    tables6: Mapping[int, tuple[Route, ...]] = field(default_factory=_empty)
+    tables: Mapping[int, Sequence[Route]] = field(default_factory=_empty)
+    tables6: Mapping[int, Sequence[Route]] = field(default_factory=_empty)
     large: frozenset[int] = frozenset()
     large6: frozenset[int] = frozenset()
     links: Mapping[int, Link] = field(default_factory=_empty)
     addresses: tuple[Address, ...] = ()
     nexthops: Mapping[int, NexthopObject] = field(default_factory=_empty)
     settings: Mapping[str, DeviceSettings] = field(default_factory=_empty)
+    settings6: Mapping[str, DeviceSettings6] = field(default_factory=_empty)
+    sysctls: Mapping[str, int] = field(default_factory=_empty)
+    neighbours: tuple[Neighbour, ...] | None = None
     table_names: Mapping[int, str] = field(default_factory=_empty)
 
     def rules_of(self, family: int) -> tuple[Rule, ...]:
@@ -70,7 +76,7 @@ class NetworkState:
             return table in self.tables or table in self.large
         return table in self.tables6 or table in self.large6
 
-    def routes(self, family: int, table: int) -> tuple[Route, ...] | None:
+    def routes(self, family: int, table: int) -> Sequence[Route] | None:
         """The routes of a table in the kernel's order; None if it is unknown or was too large to read."""
         return (self.tables if family == IPV4 else self.tables6).get(table)
 
@@ -92,7 +98,9 @@ class NetworkState:
             "large": sorted(self.large), "large6": sorted(self.large6),
             "links": plain(tuple(self.links.values())), "addresses": plain(self.addresses),
             "nexthops": plain(tuple(self.nexthops.values())),
-            "settings": _pairs(self.settings), "table_names": _pairs(self.table_names),
+            "settings": _pairs(self.settings), "settings6": _pairs(self.settings6),
+            "sysctls": _pairs(self.sysctls), "neighbours": plain(self.neighbours),
+            "table_names": _pairs(self.table_names),
         }  # fmt: skip
 
     @classmethod
@@ -101,6 +109,8 @@ class NetworkState:
         links = (Link.from_dict(item) for item in values.get("links", ()))
         objects = (NexthopObject.from_dict(item) for item in values.get("nexthops", ()))
         settings = {name: DeviceSettings.from_dict(item) for name, item in values.get("settings", ())}
+        settings6 = {name: DeviceSettings6.from_dict(item) for name, item in values.get("settings6", ())}
+        neighbours = values.get("neighbours")
         return cls(
             inode=values["inode"], name=values.get("name", ""),
             since_ns=values.get("since_ns", 0), unsure_ns=values.get("unsure_ns", 0),
@@ -111,16 +121,30 @@ class NetworkState:
             links={link.ifindex: link for link in links},
             addresses=tuple(Address.from_dict(item) for item in values.get("addresses", ())),
             nexthops={item.id: item for item in objects},
-            settings=settings, table_names=dict(values.get("table_names", ())),
+            settings=settings, settings6=settings6, sysctls=dict(values.get("sysctls", ())),
+            neighbours=None if neighbours is None else tuple(map(Neighbour.from_dict, neighbours)),
+            table_names=dict(values.get("table_names", ())),
         )  # fmt: skip
 
 
 def _pairs(mapping: Mapping[Any, Any]) -> list[list[Any]]:
-    return [[key, plain(value)] for key, value in mapping.items()]
+    return [
+        [key, value.to_dict() if hasattr(value, "to_dict") else plain(value)]
+        for key, value in mapping.items()
+    ]
 
 
-def _tables(pairs: Any) -> dict[int, tuple[Route, ...]]:
-    return {number: tuple(Route.from_dict(item) for item in routes) for number, routes in pairs}
+def _tables(pairs: Any) -> dict[int, Sequence[Route]]:
+    return {number: _routes(number, routes) for number, routes in pairs}
+
+
+def _routes(table: int, values: Any) -> Sequence[Route]:
+    """A list of routes, or the columns of many (only a snapshot has these, so numpy stays out of the rest)."""
+    if isinstance(values, list):
+        return tuple(Route.from_dict(item) for item in values)
+    from tracer.model.packed import PackedRoutes
+
+    return PackedRoutes.from_dict(table, values)
 
 
 class Network:

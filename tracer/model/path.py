@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 from tracer.model.columns import NAMES
+from tracer.model.why import Why
 
 Value: TypeAlias = int | str | None
 Row: TypeAlias = tuple[Value, ...]
@@ -78,7 +79,8 @@ class Lookup:
 class Decision:
     """One routing decision: its lookups, rule by rule, and what came out.
 
-    `ts_ns` is None when the lookups were seen and the outcome was not.
+    `ts_ns` is None when the lookups were seen and the outcome was not. `why` has its lines where they were asked
+    for.
     """
 
     purpose: Value
@@ -93,6 +95,7 @@ class Decision:
     reason: Value = None
     ts_ns: Value = None
     columns: Columns = None
+    why: tuple[Why, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,11 @@ class Nexthop(Record):
 
 @dataclass(frozen=True, slots=True)
 class Route(Record):
-    """One route of one table; `type`, `scope` and `protocol` are the kernel's numbers."""
+    """One route of one table; `type`, `scope` and `protocol` are the kernel's numbers.
+
+    `pref` is the router preference of IPv6 as RTA_PREF has it: 0 medium, 1 high, 3 low; `metrics` are (RTAX_*,
+    value): mtu, advmss and so on.
+    """
 
     family: int
     table: int
@@ -135,6 +139,9 @@ class Route(Record):
     src: int = 0
     src_len: int = 0
     nexthops: tuple[Nexthop, ...] = ()
+    pref: int = 0
+    expired: bool = False
+    metrics: tuple[tuple[int, int | str], ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -150,7 +157,8 @@ class Route(Record):
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         nexthops = tuple(Nexthop.from_dict(item) for item in values.get("nexthops", ()))
-        return cls(**{**values, "nexthops": nexthops})
+        metrics = _frozen(values.get("metrics", []))
+        return cls(**{**values, "nexthops": nexthops, "metrics": metrics})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +184,27 @@ class Link(Record):
 
 @dataclass(frozen=True, slots=True)
 class Address(Record):
-    """One address of a device."""
+    """One address of a device; `peer` is the other end's where that differs, `flags` are IFA_F_*."""
 
     family: int
     ifindex: int
     address: int
     prefix_len: int
     scope: int = 0
+    peer: int = 0
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour(Record):
+    """One line of `ip neigh`: `state` is NUD_*, `link_address` hexadecimal."""
+
+    family: int
+    ifindex: int
+    address: int
+    state: int = 0
+    link_address: str = ""
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,4 +230,17 @@ class DeviceSettings(Record):
     accept_local: int = 0
     src_valid_mark: int = 0
     route_localnet: int = 0
+    ignore_routes_with_linkdown: int = 0
+    log_martians: int = 0
+    send_redirects: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSettings6(Record):
+    """`net.ipv6.conf.DEVICE`; the device `all` is among them."""
+
+    forwarding: int = 0
+    disable_ipv6: int = 0
+    accept_ra: int = 0
+    use_tempaddr: int = 0
     ignore_routes_with_linkdown: int = 0

@@ -33,7 +33,10 @@ _KEY_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What rows are named from. `ensure` looks for an unknown namespace; `owner` finds a socket's process."""
+    """What rows are named from. `ensure` looks for an unknown namespace; `owner` finds a socket's process.
+
+    With `why` every decision has its lines, which name addresses and ports: then these tell decisions apart.
+    """
 
     network: Network
     names: Names
@@ -44,6 +47,7 @@ class World:
     owner: Callable[[int, int, int, int], tuple[int, str] | None]
     clock_offset_ns: int
     filtered: bool = False
+    why: bool = False
 
 
 class Batch:
@@ -94,7 +98,7 @@ class Batch:
         columns += address_words(steps.records["gateway"][rows])
         for name in ("saddr", "daddr"):
             columns += self._places(name, lookup)
-        ports = self._has_ports[lookup]
+        ports = self._has_ports[lookup] | self._world.why
         columns += [np.where(ports, steps.records[name][rows], 0) for name in ("sport", "dport")]
         columns += [steps.notes["purpose"][rows], steps.notes["caller"][rows], self._version[lookup]]
         columns += [steps.hops.netns[hop], steps.hops.role[hop]]
@@ -122,7 +126,7 @@ class Batch:
         for inode in np.unique(netns).tolist():
             states = self._world.network.versions(inode)
             for which in np.unique(version[netns == inode]).tolist():
-                if which % 2 == 0 and states:
+                if which % 2 == 0 and states and not self._world.why:
                     here = (netns == inode) & (version == which) & (family == socket.AF_INET)
                     place[here] = numbers(states[which // 2], number[here])
                     here = (netns == inode) & (version == which) & (family == socket.AF_INET6)

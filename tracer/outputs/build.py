@@ -10,6 +10,7 @@ import numpy as np
 from tracer.correlate.callers import PURPOSE_NAMES, Purpose
 from tracer.correlate.columns import Array, changed, codes_of, hash_rows
 from tracer.correlate.verdicts import PACKET_LOOPBACK, Event, Steps, Verdict, Via
+from tracer.enrich.checks import Check
 from tracer.enrich.inference import Explained, Row, address, choose_nexthop, device, explain_decision
 from tracer.enrich.reasons import (
     OUTER_HEADER,
@@ -19,6 +20,8 @@ from tracer.enrich.reasons import (
     drop_words,
     send_failed_words,
 )
+from tracer.enrich.whys import decision_lines
+from tracer.model.why import to_text
 from tracer.outputs.batch import Batch, World
 from tracer.outputs.owners import Owners
 from tracer.outputs.rows import Statics, table
@@ -157,16 +160,17 @@ class RowBuilder:
             states[0] if states else None,
             int(steps.records["ifindex"][used_row]) if used_row >= 0 else 0,
         )
+        check = None
         if purpose is Purpose.SOURCE_CHECK and states:
             in_dev = batch.in_device(last) or ""
-            explained.decision["reason"] = check_words(
-                explained,
-                in_dev,
-                states[0].rp_filter(in_dev),
-                failed=bool(batch.checks_failed(np.array([hop]), rows[-1:])[0]),
-            )
+            failed = bool(batch.checks_failed(np.array([hop]), rows[-1:])[0])
+            mode = states[0].rp_filter(in_dev)
+            explained.decision["reason"] = check_words(explained, in_dev, mode, failed=failed)
+            check = Check(in_dev, failed=failed)
         elif notes["outer"] and not explained.decision.get("reason"):
             explained.decision["reason"] = OUTER_HEADER
+        if world.why:
+            explained.decision["why"] = to_text(decision_lines(explained, world.names, check))
         return explained
 
     # -- everything else ---------------------------------------------------------------------------------------

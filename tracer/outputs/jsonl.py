@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tracer.errors import BadCapture
 from tracer.model.columns import NAMES, SCHEMA
 from tracer.model.path import Columns, Decision, Flow, Handed, Hop, Lookup, Path, Process, field_names
+from tracer.model.why import Why
 from tracer.outputs.paths import paths
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _handed_object(handed: Handed) -> dict[str, Any]:
 
 
 def _decision_object(decision: Decision) -> dict[str, Any]:
-    made = {
+    made: dict[str, Any] = {
         "purpose": decision.purpose,
         "caller": decision.caller,
         "cached": decision.cached,
@@ -100,6 +101,8 @@ def _decision_object(decision: Decision) -> dict[str, Any]:
         "reason": decision.reason,
         "ts_ns": decision.ts_ns,
     }
+    if decision.why:
+        made["why"] = [line.to_dict() for line in decision.why]
     return _add(made, "columns", decision.columns)
 
 
@@ -170,6 +173,7 @@ def _decision_from(made: dict[str, Any]) -> Decision:
         cached=bool(made["cached"]),
         lookups=lookups,
         columns=_columns(made, "columns"),
+        why=tuple(Why.from_dict(line) for line in made.get("why", ())),
     )
 
 

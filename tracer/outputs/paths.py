@@ -26,6 +26,7 @@ from tracer.model.path import (
     Row,
     differing,
 )
+from tracer.model.why import from_text
 from tracer.outputs.schema import conform, with_internal
 
 _AT = {name: index for index, name in enumerate(NAMES)}
@@ -37,6 +38,7 @@ _PURPOSE, _CALLER, _EVIDENCE, _LOST = _AT["purpose"], _AT["caller"], _AT["eviden
 _OUT_DEV, _VERDICT = _AT["out_dev"], _AT["verdict"]
 _IN_DEV, _NEXTHOP = _AT["in_dev"], slice(_AT["prefix"], _AT["dev"] + 1)
 _INFO, _COMPLETE, _CACHED = len(NAMES), len(NAMES) + 1, len(NAMES) + 2
+_WHY = len(NAMES) + 3
 _CONTRACT = slice(0, len(NAMES))
 _CHUNK_ROWS = 16_384
 
@@ -64,7 +66,7 @@ def whole_paths(rows: pa.Table, limit: int) -> Iterator[pa.Table]:
 
 
 def _part_paths(part: pa.Table) -> Iterator[Path]:
-    names = (*NAMES, "info", "complete", "cached")
+    names = (*NAMES, "info", "complete", "cached", "why")
     present = set(part.column_names)
     lists = [_values(part.column(name)) if name in present else [None] * len(part) for name in names]
     for _, rows in groupby(zip(*lists, strict=True), key=itemgetter(_PACKET)):
@@ -203,6 +205,6 @@ def _decision(rows: list[Row], expander: Expander) -> Decision:
     cached = own[_CACHED] if own[_CACHED] is not None else str(reason or "").startswith("cached")
     prefix, gateway, dev = own[_NEXTHOP]
     made = Decision(purpose, caller, bool(cached), own[_RESULT], own[_EVIDENCE], tuple(lookups),
-                    prefix, gateway, dev, reason, own[_TS])  # fmt: skip
+                    prefix, gateway, dev, reason, own[_TS], why=from_text(own[_WHY]))  # fmt: skip
     columns = differing(own[_CONTRACT], expander.decide(made))
     return replace(made, columns=columns) if columns else made

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from tracer.errors import BadCapture, BadRequest
 from tracer.model.columns import COLUMNS, NAMES, SCHEMA
 from tracer.model.path import Path, path_rows
+from tracer.model.why import to_text
 from tracer.outputs.jsonl import path_from_object
 from tracer.outputs.schema import CONTRACT, METADATA_KEY, arrow_field, conform
 
@@ -126,19 +127,22 @@ def _rows(file: FilePath, found: Iterable[Path]) -> pa.Table:
     rows: list[tuple[Any, ...]] = []
     complete: list[bool] = []
     for path in found:
-        rows.extend((*row, cached) for row, cached in path_rows(path))
+        whys = (d.why for hop in path.hops for d in hop.decisions if d.ts_ns is not None)
+        for row, cached in path_rows(path):
+            rows.append((*row, cached, None if cached is None else to_text(next(whys))))
         complete.extend([path.complete] * (len(rows) - len(complete)))
-    columns = list(zip(*rows, strict=True)) or [()] * (len(NAMES) + 1)
+    columns = list(zip(*rows, strict=True)) or [()] * (len(NAMES) + 2)
     try:
         arrays = [
             pa.array(values, type=_plain(field.type))
-            for values, field in zip(columns[:-1], CONTRACT, strict=True)
+            for values, field in zip(columns[:-2], CONTRACT, strict=True)
         ]
         table = _checked(file, pa.table(arrays, names=list(NAMES)))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise _damaged(file, str(error)) from error
     table = table.append_column("complete", pa.array(complete, type=pa.bool_()))
-    return table.append_column("cached", pa.array(columns[-1], type=pa.bool_()))
+    table = table.append_column("cached", pa.array(columns[-2], type=pa.bool_()))
+    return table.append_column("why", pa.array(columns[-1], type=pa.string()))
 
 
 def _read_parquet(file: FilePath) -> ReadResult:

@@ -65,8 +65,10 @@ def output_format(target: str | Path, wanted: str | None = None) -> str:
     raise BadRequest(f"cannot write {target}: {shown} {why}\n  possible: {', '.join(SUFFIXES)}")
 
 
-def open_output(target: str | Path | IO[Any], wanted: str | None = None) -> Output:
+def open_output(target: str | Path | IO[Any], wanted: str | None = None, *, why: bool = False) -> Output:
     """Open an output on a path, on `-` (standard output) or on a stream, which then needs a format.
+
+    With `why` a tree has all that its decisions say of themselves, else one line for each lookup.
 
     Raises BadRequest for an unknown suffix or format, BadCapture when the file cannot be created.
     """
@@ -76,11 +78,14 @@ def open_output(target: str | Path | IO[Any], wanted: str | None = None) -> Outp
 
     module, class_name = _CLASSES[chosen]
     make = getattr(importlib.import_module(module), class_name)
-    opened: Output = make(open_sink(sys.stdout if target == "-" else target))
+    sink = open_sink(sys.stdout if target == "-" else target)
+    opened: Output = make(sink, why=True) if why and chosen == "tree" else make(sink)
     return opened
 
 
-def convert(source: str | Path, target: str | Path | IO[Any], wanted: str | None = None) -> Converted:
+def convert(
+    source: str | Path, target: str | Path | IO[Any], wanted: str | None = None, *, why: bool = False
+) -> Converted:
     """Write the rows of a .csv, .jsonl or .parquet file in another format; `-` is standard output.
 
     Raises BadRequest or BadCapture; the target is not touched unless the source could be read.
@@ -89,7 +94,7 @@ def convert(source: str | Path, target: str | Path | IO[Any], wanted: str | None
     from tracer.outputs.read import read_rows
 
     read = read_rows(source)
-    output = open_output(target, wanted)
+    output = open_output(target, wanted, why=why)
     try:
         output.write(read.rows)
     finally:

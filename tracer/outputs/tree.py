@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from tracer.outputs import words
 from tracer.outputs.paths import paths
+from tracer.outputs.tree_lines import PLAIN, Columns, Look, why_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import pyarrow as pa
 
-    from tracer.model.path import Decision, Hop, Lookup, Path
+    from tracer.model.path import Decision, Hop, Path
     from tracer.outputs.sink import Sink
 
 _PURPOSE_WIDTH: Final = 10
@@ -29,25 +28,21 @@ _WRAP: Final = 100
 _WIDE: Final = 100
 _TWO_WORDS: Final = {"source-check": ("source", "check")}
 _TIMES: Final = "\u00d7"
-_ASCII: Final = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "→": "->", _TIMES: "x", "…": "..."})
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a tree looks: colours (empty strings when there are none) and the least widths of its columns."""
-
-    bold: str = ""
-    good: str = ""
-    bad: str = ""
-    dim: str = ""
-    off: str = ""
-    rule: int = 12
-    text: int = 32
-    table: int = 9
-    result: int = 6
-
-
-PLAIN: Final = Look()
+_ASCII: Final = str.maketrans(
+    {
+        "├": "|",
+        "└": "`",
+        "│": "|",
+        "─": "-",
+        "→": "->",
+        _TIMES: "x",
+        "…": "...",
+        "≠": "!=",
+        "≤": "<=",
+        "∋": "holds",
+        "∌": "does not hold",
+    }
+)
 
 
 def look_for(sink: Sink) -> Look:
@@ -62,9 +57,9 @@ def look_for(sink: Sink) -> Look:
 class TreeOutput:
     """Writes paths as trees, and a legend at the end if one is needed."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, *, why: bool = False) -> None:
         self._sink = sink
-        self._look = look_for(sink)
+        self._look = replace(look_for(sink), why=why)
         self._inferred = False
         self._closed = False
 
@@ -73,7 +68,7 @@ class TreeOutput:
         said = []
         for path in paths(rows):
             said.append(tree(path, self._look))
-            self._inferred = self._inferred or _has_inferred(path)
+            self._inferred = self._inferred or has_inferred(path)
         self._put("".join(said))
 
     def close(self) -> None:
@@ -100,7 +95,13 @@ def encoded(text: str, encoding: str) -> bytes:
         return text.translate(_ASCII).encode(encoding, errors="backslashreplace")
 
 
-def _has_inferred(path: Path) -> bool:
+def readable(text: str, encoding: str) -> str:
+    """The text in characters that the encoding has."""
+    return encoded(text, encoding).decode(encoding)
+
+
+def has_inferred(path: Path) -> bool:
+    """Whether anything of a path needs the legend."""
     decisions = [decision for hop in path.hops for decision in hop.decisions]
     return any(
         decision.evidence == "inferred" or any(lookup.evidence == "inferred" for lookup in decision.lookups)
@@ -108,10 +109,13 @@ def _has_inferred(path: Path) -> bool:
     )
 
 
-def tree(path: Path, look: Look = PLAIN) -> str:
-    """One path as lines of text, each ending with a line break, and an empty line behind them."""
+def tree(path: Path, look: Look = PLAIN, title: str = "") -> str:
+    """One path as lines of text, each ending with a line break, and an empty line behind them.
+
+    Without a title it begins with the packet.
+    """
     layout = _Layout(path, look)
-    lines = [layout.header()]
+    lines = [f"{look.bold}{title}{look.off}" if title else layout.header()]
     for hop in path.hops:
         lines += layout.hop(hop, last=hop is path.hops[-1])
     return "\n".join(lines) + "\n\n"
@@ -122,14 +126,10 @@ class _Layout:
 
     def __init__(self, path: Path, look: Look) -> None:
         self._path, self._look = path, look
-        lookups = [lookup for hop in path.hops for decision in hop.decisions for lookup in decision.lookups]
-        self._rule = _width((words.rule_name(lookup) for lookup in lookups), look.rule)
-        self._text = _width((_rule_text(lookup) for lookup in lookups), look.text)
-        self._table = _width((words.table_name(lookup) for lookup in lookups), look.table)
-        self._result = _width((words.result_name(lookup) for lookup in lookups), look.result)
+        self._columns = columns = Columns.of(path, look)
         self._netns = max((len(words.netns_name(hop)) for hop in path.hops), default=0) + _LABEL_GAP
         self._role = max((len(str(hop.role or words.UNKNOWN)) for hop in path.hops), default=0) + _LABEL_GAP
-        route = 3 + 3 + _PURPOSE_WIDTH + 1 + self._rule + self._text + self._table + self._result
+        route = 3 + 3 + _PURPOSE_WIDTH + 1 + columns.rule + columns.text + columns.table + columns.result
         longest = max((len(self._hop_label(hop)) for hop in path.hops), default=0)
         self._arrow = max(route - 3 + _ROUTE_TO_ARROW, longest + 3 + _VERDICT_WIDTH + 3)
 
@@ -177,7 +177,9 @@ class _Layout:
 
     def _decision_blocks(self, hop: Hop) -> list[list[str]]:
         """The decisions as blocks of lines; equal ones behind each other become one with their number."""
-        shown = [(_purpose(decision), tuple(self._decision_lines(decision))) for decision in hop.decisions]
+        shown = [
+            (_purpose(decision), tuple(self._decision_lines(decision, hop))) for decision in hop.decisions
+        ]
         blocks = []
         for (purpose, lines), same in groupby(shown):
             count = sum(1 for _ in same)
@@ -190,36 +192,20 @@ class _Layout:
             )
         return blocks
 
-    def _decision_lines(self, decision: Decision) -> list[str]:
+    def _decision_lines(self, decision: Decision, hop: Hop) -> list[str]:
+        if self._look.why and decision.why:
+            return why_lines(decision, hop, self._columns)
         note = words.note(decision)
         outcome = words.outcome(decision)
         if not decision.lookups:
             cached = note or ("cached" if decision.cached else "no lookup seen")
             return [f"{words.mark(decision.evidence)}{cached}   {outcome}".rstrip()]
-        lines = [self._lookup_line(lookup) for lookup in decision.lookups]
+        lines = [self._columns.lookup(lookup) for lookup in decision.lookups]
         if outcome:
             lines.append(f"{self._look.bad}{outcome}{self._look.off}" + (f"   {note}" if note else ""))
         elif note:
             lines[-1] = f"{lines[-1]}   {note}"
         return lines
-
-    def _lookup_line(self, lookup: Lookup) -> str:
-        look = self._look
-        result = words.result_name(lookup)
-        colour = {"hit": look.good, "miss": look.dim}.get(result, look.bad)
-        return (
-            f"{words.rule_name(lookup):{self._rule}}{_rule_text(lookup):{self._text}}"
-            f"{words.table_name(lookup):{self._table}}{colour}{result}{look.off if colour else ''}"
-            f"{' ' * (self._result - len(result))}{words.route_text(lookup)}"
-        ).rstrip()
-
-
-def _width(values: Iterable[str], least: int) -> int:
-    return max(least, *(len(value) + 2 for value in values), 0)
-
-
-def _rule_text(lookup: Lookup) -> str:
-    return words.UNKNOWN if lookup.rule_text is None else str(lookup.rule_text)
 
 
 def _purpose(decision: Decision) -> tuple[str, ...]:
