@@ -50,7 +50,8 @@ class LabRun:
         number = next((i for i, (_, end, _, _) in enumerate(self.ends) if ts_ns <= end), len(self.ends) - 1)
         for index in range(number, -1, -1):
             step = next(step for step in self.lab.steps if step.label == self.ends[index][0])
-            if step.flow and (path.first["proto"] != "tcp" or is_of(step, path) or is_reply(step, path)):
+            tcp = path.first["proto"] == "tcp"
+            if step.flow and (not tcp or is_of(step, path) or is_reply(step, path) or is_of_legs(step, path)):
                 return step
         return None
 
@@ -83,6 +84,17 @@ def _run(name: str) -> LabRun:
 # -- a path against what the lab expects
 
 
+def fits(flow: topology.Flow, path: Seen) -> bool:
+    """Whether a path's packet is of this flow, as far as that says."""
+    wanted = (flow.proto, flow.src, flow.dst, flow.sport, flow.dport)
+    return all(want in {None, seen} for want, seen in zip(wanted, path.flow(), strict=True))
+
+
+def is_of_legs(step: topology.Step, path: Seen) -> bool:
+    """Whether this is a packet of one of the legs of the step."""
+    return any(fits(leg.flow, path) for leg in step.expect.legs)
+
+
 def is_of(step: topology.Step, path: Seen) -> bool:
     """Whether this is a packet that the step sends."""
     flow, (proto, src, dst, sport, dport) = step.flow, path.flow()
@@ -96,8 +108,7 @@ def is_of(step: topology.Step, path: Seen) -> bool:
 
 def is_own(lab: topology.Lab, path: Seen) -> bool:
     """Whether this is a packet that the lab's devices send by themselves."""
-    proto, src, dst, _, dport = path.flow()
-    return any((flow.proto, flow.src, flow.dst, flow.dport) == (proto, src, dst, dport) for flow in lab.own)
+    return any(fits(flow, path) for flow in lab.own)
 
 
 def is_reply(step: topology.Step, path: Seen) -> bool:

@@ -26,6 +26,7 @@ LAYERS = (
     "explaining",
     "comparing",
     "offline",
+    "top",
     "expect",
     "pytest_plugin",
     "cli",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SCOPE_LINK = 253
 LOOPBACK_IFINDEX = 1
 HINT_TASK_NETNS = 1
+HINT_STACK_SHARED = 2
 FLOWI_FLAG_ANYSRC = 1
 ICMP = 1
 ICMPV6_INFORMS = 128
@@ -77,13 +78,17 @@ def decide(
     purpose, caller, in_list, of_packet, connects = _by_stack(
         records, lookup, callers, _trial(records, group, lookup, first)
     )
+    written = receiving(records, group, kinds)
+    written = np.where(records["context_kind"] == 0, written, -1)
+    by_stack, purpose = purpose, _of_written(records, written, purpose)
+    caller = np.where(purpose == by_stack, caller, 0)
     observed = _by_call(records, lookup, purpose)
     caller = np.where(observed & (purpose != PURPOSES[records["call_kind"]]), 0, caller)
     purpose = np.where(observed, PURPOSES[records["call_kind"]], purpose)
     of_packet = np.where(observed, purpose != Purpose.OTHER, of_packet)
     unknown = lookup & (purpose == Purpose.UNKNOWN)
     if unknown.any():
-        shape = _by_shape(records, group, lookup, first)
+        shape = _by_shape(records, group, (lookup, first), written)
         purpose = np.where(unknown, shape, purpose)
         of_packet = of_packet | (unknown & (shape <= Purpose.SOURCE_CHECK))
     starts = np.flatnonzero(first)
@@ -231,6 +236,25 @@ def _trial(records: Rows, group: Array, lookup: Array, first: Array) -> Array:
     return result
 
 
+def _of_written(records: Rows, written: Array, purpose: Array) -> Array:
+    """Whether a lookup for a packet that a process writes into a TUN device is for its way or its source check.
+
+    In a system call both may have been given the one stack that was taken for their call site. `written`: for each row
+    the RECEIVE of that packet, -1 for none.
+    """
+    shared = (records["hints"] & HINT_STACK_SHARED > 0) & (written >= 0)
+    rows = np.flatnonzero(shared & ((purpose == Purpose.INPUT) | (purpose == Purpose.SOURCE_CHECK)))
+    source, source_low = address_words(records["saddr"])
+    target, target_low = address_words(records["daddr"])
+    around = written[rows]
+    comes = (source[rows] == source[around]) & (source_low[rows] == source_low[around])
+    back = (target[rows] == source[around]) & (target_low[rows] == source_low[around])
+    result = purpose.copy()
+    result[rows[comes & ~back]] = Purpose.INPUT
+    result[rows[back & ~comes]] = Purpose.SOURCE_CHECK
+    return result
+
+
 def _by_call(records: Rows, lookup: Array, purpose: Array) -> Array:
     """Which lookups have their purpose from the call they were seen in.
 
@@ -241,8 +265,9 @@ def _by_call(records: Rows, lookup: Array, purpose: Array) -> Array:
     return result
 
 
-def _by_shape(records: Rows, group: Array, lookup: Array, first: Array) -> Array:
+def _by_shape(records: Rows, group: Array, lookups: tuple[Array, Array], written: Array) -> Array:
     """Purpose from the flow key alone, for want of a stack (the tracepoint backend with --stacks none)."""
+    lookup, first = lookups
     iif, scope = records["iif"], records["flow_scope"]
     saddr, daddr = address_keys(records["saddr"]), address_keys(records["daddr"])
     ipv6 = records["family"] == socket.AF_INET6
@@ -252,7 +277,8 @@ def _by_shape(records: Rows, group: Array, lookup: Array, first: Array) -> Array
     swapped = (before >= 0) & (saddr[before] == daddr) & (daddr[before] == saddr)
     swapped |= from_device & (records["oif"] != 0)
     purpose = np.where(from_device, Purpose.INPUT, Purpose.OUTPUT)
-    purpose = np.where(swapped & ~ipv6 & (records["context_kind"] != 0), Purpose.SOURCE_CHECK, purpose)
+    receives = (records["context_kind"] != 0) | (written >= 0)
+    purpose = np.where(swapped & ~ipv6 & receives, Purpose.SOURCE_CHECK, purpose)
     no_key = (iif == 0) & (ipv6 | ((records["oif"] == 0) & (saddr == 0)))
     purpose = np.where(no_key | (scope == SCOPE_LINK), Purpose.OTHER, purpose)
     return np.where(lookup, purpose, Purpose.UNKNOWN)

@@ -128,10 +128,24 @@ class _Scene:
         no_demux = (via == Via.EARLY_DEMUX) & (out | checked)
         via = np.where(no_demux, np.where(self.notes["hint"] > 0, Via.HINT, Via.UNSEEN), via)
         self.notes["ref"] = np.where(no_demux, self.notes["hint"], self.notes["ref"])
+        via = np.where((via == Via.UNSEEN) & self._bridged(), Via.BRIDGED, via)
         via = np.where((via == Via.EARLY_DEMUX) & self.copied, Via.LOOPED_COPY, via)
         undecided = (via == Via.EARLY_DEMUX) | ((via == Via.SOCKET) & (self.notes["ref"] < 0))
         via = np.where(undecided & everyone & (self.records["family"] == AF_INET), Via.GROUP_ADDRESS, via)
         return np.where((via == Via.SOCKET) & of_the_link(self.records), Via.LINK, via)
+
+    def _bridged(self) -> Array:
+        """Received packets whose next sight is on another device of this namespace, with the TTL that they came with.
+
+        ip_forward() takes one from it.
+        """
+        following = next_where(self.records["skb"] != 0, self.group)
+        after = np.concatenate((following[1:], [-1])) if len(following) else following
+        same = (after >= 0) & (self.group[after] == self.group) & self.out[after]
+        for name in ("netns", "ttl"):
+            same &= self.records[name][after] == self.records[name]
+        result: Array = self.receive & same & (self.records["ifindex"][after] != self.records["ifindex"])
+        return result
 
 
 def _any(flags: Array, starts: Array) -> Array:
@@ -160,6 +174,7 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
             "consume": scene.consume,
             "copied": scene.copied,
             "delivered": scene.delivered,
+            "bridged": scene.via == Via.BRIDGED,
         }.items()
     }
     last = scene.lookup & notes["last"]
@@ -225,10 +240,11 @@ def _role(found: dict[str, Array], verdict: Array, local: Array, onward: Array, 
     conditions = [
         (~came & (found["loop"] | own)) | found["copied"],
         ~came,
+        found["bridged"],
         came & (onward | found["refused"] | (verdict == Verdict.FORWARD)),
         came & (local | (verdict == Verdict.DELIVER)),
     ]
-    roles = [Role.LOCAL, Role.CLIENT, Role.ROUTER, Role.SERVER]
+    roles = [Role.LOCAL, Role.CLIENT, Role.NONE, Role.ROUTER, Role.SERVER]
     return np.select(conditions, [int(role) for role in roles], int(Role.NONE))
 
 

@@ -42,7 +42,8 @@ def goes_on(records: Rows, kinds: Kinds) -> Array:
     # Forwarding takes one from the TTL; a bridge leaves it and changes the device.
     forwarded = was_in & same.netns & same.identity & (same.hop_less | (same.ttl & same.flow & ~same.device))
     forwarded &= shifted(records["ifindex"]) != LOOPBACK_IFINDEX
-    stacked = (before == kinds.XMIT) & same.netns & same.flow & same.ttl & ~same.device & same.soon
+    stacked = (before == kinds.XMIT) & same.netns & same.flow & same.ttl & ~same.device
+    stacked &= same.soon | same.at_once
     dequeued = (before == kinds.QUEUE) & same.netns & same.identity & same.device
     sent = device_out & (forwarded | stacked | dequeued)
     ended = ((kind == kinds.DROP) | (kind == kinds.CONSUME) | (kind == kinds.COPY)) & same.identity & ~was_end
@@ -99,6 +100,9 @@ class _Same:
             for half in address_words(records[end]):
                 self.flow &= half == shifted(half)
         self.soon = records["ts_ns"] - shifted(records["ts_ns"]) < BRIDGE_NS
+        # Nothing else happened on that CPU in between, however long it took (emulated, or preempted).
+        self.at_once = equal("context") & equal("cpu")
+        self.at_once &= records["seq"] == shifted(records["seq"]) + np.uint64(1)
 
 
 def decision_of_packet(decision: Rows, packet: Rows, rows: tuple[Array, Array] | None = None) -> Array:

@@ -51,6 +51,7 @@ def _kernel_words(reason: str, location: str) -> str:
     return f"({reason}{where})" if reason else f"(freed{where})"
 
 
+_UDP_INPUT = ("__udp4_lib_rcv", "__udp6_lib_rcv")
 _REFUSES_INPUT = ("ip_error", "ip6_pkt_discard", "ip6_pkt_prohibit", "ip6_pkt_drop", "dst_discard")
 """Where packets end whose route says no: dst->input of unreachable, prohibit and blackhole routes, and of none."""
 
@@ -74,8 +75,7 @@ def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[
     if location.startswith(_REFUSES_INPUT) or short in {"IP_INNOROUTES", "IP_INADDRERRORS"}:
         return f"{_failed_input(cause, short, facts)} {kernel}"
     copied = bool(facts.get("copied"))
-    udp = location.startswith(("__udp4_lib_rcv", "__udp6_lib_rcv"))
-    if short == "NO_SOCKET" or (not short and not copied and udp):
+    if short == "NO_SOCKET" or (not short and not copied and location.startswith(_UDP_INPUT)):
         port = f" port {facts['dport']}" if facts.get("dport") else ""
         return f"no socket listens on {facts.get('proto', '')}{port} {kernel}"
     if copied:
@@ -91,6 +91,20 @@ def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[
 
 def _is_link_local(text: str) -> bool:
     return text.startswith(("fe8", "fe9", "fea", "feb")) and ":" in text
+
+
+def short_drop_words(reason: str, location: str) -> str:
+    """What a drop reason and the place of the drop say by themselves, where no single packet is looked at."""
+    short = reason.removeprefix("SKB_DROP_REASON_")
+    if short == "IP_RPFILTER":
+        words = _KNOWN[short]
+    elif location.startswith(_REFUSES_INPUT) or short in {"IP_INNOROUTES", "IP_INADDRERRORS"}:
+        words = "routing refused it"
+    elif short == "NO_SOCKET" or (not short and location.startswith(_UDP_INPUT)):
+        words = "no socket listens"
+    else:
+        words = _KNOWN.get(short, short.lower().replace("_", " ") or "this kernel gives no reason")
+    return f"{words} {_kernel_words(reason, location)}"
 
 
 def _is_group(text: str) -> bool:
@@ -184,6 +198,7 @@ _NO_LOOKUP = {
     Via.LOOPED_COPY: "no lookup: the sender's own copy of a broadcast or multicast keeps its route",
     Via.UNSEEN: "no lookup seen",
     Via.LINK: "no lookup: neighbour and listener discovery leave by the device they are about",
+    Via.BRIDGED: "no lookup: not routed, handed on to another device with the same TTL, as a bridge does",
     Via.GROUP_ADDRESS: "no lookup: broadcast and multicast input is decided without one",
 }
 

@@ -58,7 +58,8 @@ class Probe:
 def _tracepoint(
     point: str, source: str, *records: str, tells: str, needed: bool = False, define: str | None = None
 ) -> Probe:
-    return Probe(point, Attach.TRACEPOINT, f"probes/{source}.c", records, tells, needed, define)
+    path = f"{source}.c" if "/" in source else f"probes/{source}.c"
+    return Probe(point, Attach.TRACEPOINT, path, records, tells, needed, define)
 
 
 TRACEPOINTS: tuple[Probe, ...] = (
@@ -108,6 +109,15 @@ TRACEPOINTS: tuple[Probe, ...] = (
     _tracepoint("neigh_update", "neighbour", "NEIGHBOUR", tells="answers of address resolution"),
 )
 """Probes of every backend, in the order of attaching: context first, so that no record lacks it."""
+
+COUNTERS: tuple[Probe, ...] = (
+    _tracepoint("softirq_entry", "top/context", tells="softirq or task: whose lookup it is", needed=True),
+    _tracepoint("softirq_exit", "top/context", tells="softirq or task: whose lookup it is", needed=True),
+    _tracepoint("netif_receive_skb", "top/context", tells="the namespace of failed lookups"),
+    _tracepoint("fib_table_lookup", "top/walk", tells="every search of an IPv4 table", needed=True),
+    _tracepoint("kfree_skb", "top/drop", tells="dropped packets and the reason"),
+)
+"""Probes of `fibtrace top`: they count in maps and send no records."""
 
 
 @dataclass(frozen=True, slots=True)

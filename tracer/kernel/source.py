@@ -34,6 +34,11 @@ def wire_header() -> str:
     return (bpf_directory() / "wire.h").read_text()
 
 
+def counters_header() -> str:
+    """The text of `top/wire.h`, what the counters of `fibtrace top` are read by."""
+    return (bpf_directory() / "top/wire.h").read_text()
+
+
 def joined(name: str = "main.c") -> str:
     """The program as one text: bcc only rewrites the main file. `#line` keeps the compiler's messages right."""
     directory = bpf_directory()
@@ -64,12 +69,16 @@ def kernel_types(types: KernelTypes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What is compiled: the backend, the ring's bytes, whether anything is filtered, and whether bcc is an old one."""
+    """What is compiled: the backend, the ring's bytes, whether anything is filtered, whether bcc is an old one.
+
+    `program` is the main file below bpf/.
+    """
 
     backend: Backend
     ring_bytes: int
     with_filter: bool = True
     old_bcc: bool = False
+    program: str = "main.c"
 
 
 def compiler_flags(types: KernelTypes, headers: Path, build: Build) -> list[str]:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tracer.errors import TracerError
+from tracer.lab.daemons import prepare
 from tracer.lab.netns import inside, is_running, udp_socket
 from tracer.lab.programs import require
 from tracer.lab.signals import held
@@ -63,6 +64,8 @@ def device_batch(ns: Namespace) -> str:
     """Return the batch for inside a namespace that makes its other devices: a tunnel's outer side is there too."""
     lines = []
     for dev in ns.devices:
+        if dev.maker:
+            continue
         more = (f" link {dev.over}" if dev.over else "") + (f" address {dev.address}" if dev.address else "")
         lines.append(f"link add name {dev.name}{more} type {dev.kind} {dev.options}".rstrip())
     lines += [f"link set {device} master {master}" for device, master in ns.masters]
@@ -77,7 +80,7 @@ def address_batch(lab: Lab, ns: Namespace) -> str:
         more = "" if ":" not in prefix else " nodad preferred_lft 0" if device in seen else " nodad"
         lines.append(f"addr add {prefix} dev {device}{more}")
         seen.add(device)
-    lines += [f"link set {device} up" for device in ("lo", *lab.devices(ns.name))]
+    lines += [f"link set {device} up" for device in ("lo", *lab.devices(ns.name, made_by_services=False))]
     return _batch(lines)
 
 
@@ -120,6 +123,7 @@ def build(lab: Lab, state: State, lock: int) -> None:
     Raises:
         TracerError: a command was refused; its own words are in the message.
     """
+    prepare(lab, state, lock)
     for ns in lab.namespaces:
         state.record(namespace=ns.name)
     _run_batches(lab.family, {"": create_batch(lab)}, lock)
@@ -130,12 +134,22 @@ def build(lab: Lab, state: State, lock: int) -> None:
         inside(ns.name, lambda ns=ns: _set_sysctls(lab, ns))  # type: ignore[misc]
     introduce(lab, lock)
     _run_batches(lab.family, {ns.name: address_batch(lab, ns) for ns in lab.namespaces}, lock)
-    _await_links(lab)
+    _await_links(lab, made_by_services=False)
     _run_batches(0, {ns.name: text for ns in lab.namespaces if (text := nexthop_batch(ns))}, lock)
     _run_batches(lab.family, {ns.name: text for ns in lab.namespaces if (text := route_batch(ns))}, lock)
     for ns in lab.namespaces:
         if ns.nft:
             _load_nft(ns, lock)
+
+
+def finish(lab: Lab, lock: int) -> None:
+    """Make what needs the services: addresses and routes of devices that they made.
+
+    Raises:
+        TracerError: a command was refused, or such a device does not come up.
+    """
+    _run_batches(lab.family, {ns.name: _batch(list(ns.late)) for ns in lab.namespaces if ns.late}, lock)
+    _await_links(lab, made_by_services=True)
 
 
 def _set_sysctls(lab: Lab, ns: Namespace) -> None:
@@ -198,8 +212,8 @@ def _complaint(name: str, text: str, complaint: str) -> str:
     )
 
 
-def _await_links(lab: Lab) -> None:
-    """Return when every device is operational.
+def _await_links(lab: Lab, *, made_by_services: bool) -> None:
+    """Return when every device is operational, those that services make only if so said.
 
     Before that one end of a veth has no queue yet and loses what is sent, and the late change of state would flush the
     route caches in the middle of the traffic (fib_netdev_event), so that a connected socket would decide
@@ -209,7 +223,7 @@ def _await_links(lab: Lab) -> None:
     with ExitStack() as stack:
         for ns in lab.namespaces:
             sock = stack.enter_context(udp_socket(ns.name))
-            for device in lab.devices(ns.name):
+            for device in lab.devices(ns.name, made_by_services=made_by_services):
                 while not is_running(sock, device):
                     if time.monotonic() > deadline:
                         raise TracerError(f"device {device} in namespace {ns.name} did not come up")

@@ -48,6 +48,8 @@ _KERNEL = {
     "dummy": _device("dummy", "CONFIG_DUMMY"),
     "gre": _device("gre", "CONFIG_NET_IPGRE", "ip_gre", "local 192.0.2.1 remote 192.0.2.2"),
     "ip6gre": _device("ip6gre", "CONFIG_IPV6_GRE", "ip6_gre", "local 2001:db8::1 remote 2001:db8::2"),
+    "tun": _Need("TUN devices", "CONFIG_TUN", "tun", "tuntap add mode tun name t0"),
+    "bridge": _device("bridge", "CONFIG_BRIDGE"),
     "vrf": _device("vrf", "CONFIG_NET_VRF", more="table 10"),
     "vxlan": _device("vxlan", "CONFIG_VXLAN", more="id 1 local 192.0.2.1 remote 192.0.2.2 dstport 4789"),
     "wireguard": _device("wireguard", "CONFIG_WIREGUARD"),
@@ -102,6 +104,7 @@ def _programs(lab: Lab) -> Iterator[str]:
         yield "nft"
     if any(ns.peers for ns in lab.namespaces):
         yield "wg"
+    yield from lab.requires
 
 
 @cache

@@ -24,24 +24,28 @@ L3MDEV = 1000  # made by the kernel with the first VRF
 def every_hop(lab):
     """Return every (step, hop) of a lab, of paths, replies and copies."""
     for step in lab.steps:
-        for paths in (step.expect.paths, step.expect.replies, step.expect.copies):
-            for path in paths:
-                for hop in path:
-                    yield step, hop
+        for path in step.expect.every_path():
+            for hop in path:
+                yield step, hop
 
 
 def rules(ns):
     """Return the rules of a namespace: preference to text."""
-    return {int(re.search(r"pref (\d+)", text)[1]): text for text in ns.rules}
+    return {int(re.search(r"pref (\d+)", text)[1]): text for text in (*ns.rules, *ns.service_rules)}
 
 
 def test_the_labs_are_there():
     """The labs are there under their names, each with a line on what it is and what it shows."""
     anywhere = {"router", "policy", "errors", "rpfilter", "multipath", "local", "nat", "server"}
-    others = {"vrf", "dummy", "vlan", "vxlan", "gre", "ipsec", "wireguard"}
-    assert set(labs()) == {name + six for name in anywhere | others for six in ("", "6")}
-    assert {name.removesuffix("6") for name, lab in labs().items() if not needs(lab)} == anywhere
-    assert all(lab.family == (6 if name.endswith("6") else 4) for name, lab in labs().items())
+    proxied = {"shadowsocks", "multihomed"}
+    relayed = {"openvpn", "openvpn-tcp", "wireguard-go", "strongswan"}
+    kinds = {"vrf", "dummy", "vlan", "vxlan", "gre", "ipsec", "wireguard"}
+    twins = {f"{name}6" for name in anywhere | kinds}
+    assert set(labs()) == anywhere | proxied | relayed | kinds | {"docker-like"} | twins
+    unneedy = {name for name, lab in labs().items() if not needs(lab)}
+    assert unneedy == anywhere | proxied | {f"{name}6" for name in anywhere}
+    assert {name for name, lab in labs().items() if needs(lab) == ("tun",)} == relayed
+    assert {name for name, lab in labs().items() if lab.family == 6} == twins
     for lab in ALL:
         assert lab.summary
         assert lab.teaches
@@ -79,13 +83,39 @@ def test_paths_follow_the_links(lab):
     """A hop's outgoing device and the next hop's incoming device are the two ends of one link."""
     links = {frozenset(link.ends()) for link in lab.links}
     below = {(ns.name, device.name): device.over for ns in lab.namespaces for device in ns.devices}
+    ports = {(ns.name, bridge, port) for ns in lab.namespaces for port, bridge in ns.masters}
+    relaying = {(service.netns, service.tun) for service in lab.services if service.tun}
     for step in lab.steps:
-        for path in (*step.expect.paths, *step.expect.replies):
+        for path in step.expect.every_path():
             for here, there in itertools.pairwise(path):
                 out_dev = below.get((here.netns, here.out_dev)) or here.out_dev
-                ends = frozenset({(here.netns, out_dev), (there.netns, there.in_dev)})
-                assert ends in links, (step.label, here, there)
-            assert path[-1].verdict in {"deliver", "drop"}, step.label
+                outs = {port for netns, bridge, port in ports if (netns, bridge) == (here.netns, out_dev)}
+                ends = [
+                    frozenset({(here.netns, out), (there.netns, there.in_dev)}) for out in {out_dev, *outs}
+                ]
+                assert links & set(ends), (step.label, here, there)
+            end = path[-1]
+            assert end.verdict in {"deliver", "drop"} or (end.netns, end.out_dev) in relaying, step.label
+
+
+@pytest.mark.parametrize("lab", ALL, ids=lambda lab: lab.name)
+def test_legs_join_where_something_relays(lab):
+    """A leg goes on in the namespace where the one before it ended, at a service that relays."""
+    relaying = {service.netns for service in lab.services if service.relays}
+    devices = {(service.netns, service.tun) for service in lab.services if service.tun}
+    labels = {service.label for service in lab.services if service.relays}
+    assert {setup.service for setup in lab.setups} <= labels
+    assert {dev.maker for ns in lab.namespaces for dev in ns.devices if dev.maker} <= labels
+    for step in lab.steps:
+        if not relaying:
+            continue
+        for here, there in itertools.pairwise(step.expect.legs):
+            end, start = here.path[-1], there.path[0]
+            if end.netns != "s":
+                assert end.netns == start.netns, (step.label, here, there)
+                assert end.netns in relaying, (step.label, here, there)
+            if (end.netns, end.out_dev) in devices:
+                assert start.verdict == "send", (step.label, here, there)
 
 
 @pytest.mark.parametrize("lab", ALL, ids=lambda lab: lab.name)
@@ -95,7 +125,9 @@ def test_both_ends_of_a_link_share_a_net(lab):
     for ns in lab.namespaces:
         for device, prefix in ns.addresses:
             link_end = {dev.name: dev.over for dev in ns.devices if dev.over}.get(device, device)
-            nets.setdefault((ns.name, link_end), set()).add(ipaddress.ip_interface(prefix).network)
+            ports = [port for port, bridge in ns.masters if bridge == device]
+            for end in (link_end, *ports):
+                nets.setdefault((ns.name, end), set()).add(ipaddress.ip_interface(prefix).network)
     for link in lab.links:
         a, b = link.ends()
         assert nets[a] & nets[b], link
