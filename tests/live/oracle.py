@@ -68,7 +68,9 @@ def compare(paths: Iterable[Seen], namespaces: list[str]) -> Comparison:
     Their rp_filter is switched off: else the source check of our own question would answer it. Source checks
     are questions of their own here.
     """
-    worlds = {name: _World(_devices(name), _rules_ask_for_origin(name)) for name in namespaces}
+    worlds = {
+        name: _World(_devices(name), _rules_ask_for_origin(name), _addresses(name)) for name in namespaces
+    }
     for name in namespaces:
         inside(name, _no_source_checks)
     result, questions = Comparison(), Counter()
@@ -93,6 +95,11 @@ def _devices(netns: str) -> dict[int, str]:
     return {link["ifindex"]: link["ifname"] for link in links}
 
 
+def _addresses(netns: str) -> frozenset[str]:
+    links = json.loads(_ip(netns, "-json", "address", "show").stdout)
+    return frozenset(address["local"] for link in links for address in link.get("addr_info", ()))
+
+
 def _no_source_checks() -> None:
     for path in Path("/proc/sys/net/ipv4/conf").glob("*/rp_filter"):
         path.write_text("0")
@@ -115,10 +122,11 @@ def _is_set(address: str) -> bool:
 
 @dataclass(frozen=True)
 class _World:
-    """Of a namespace: its devices by index, and whether its rules ask where a packet came from."""
+    """Of a namespace: its devices by index, whether its rules ask where a packet came from, and its addresses."""
 
     devices: dict[int, str]
     origin_matters: bool
+    addresses: frozenset[str]
 
 
 def _question(netns: str, decision: Decision, world: _World) -> Question | str:
@@ -134,10 +142,18 @@ def _question(netns: str, decision: Decision, world: _World) -> Question | str:
         return "to a multicast group, in IPv6 from a device: the kernel does not say the route"
     if key["dst"] == "255.255.255.255":
         return "to the limited broadcast: decided without the tables"
-    if key["iif"] != _LOOPBACK and key["oif"]:
-        # The second try of a source check. RTM_GETROUTE takes `iif` or `oif`: ask without the origin.
+    # RTM_GETROUTE takes `iif` or `oif`, and no source of another host, for which a transparent socket takes and
+    # answers packets: ask without the origin then.
+    second_try = key["iif"] != _LOOPBACK and bool(key["oif"])
+    foreign = key["iif"] == _LOOPBACK and key["src"] not in world.addresses | {"0.0.0.0"}
+    if second_try or foreign:
         if world.origin_matters:
-            return "with iif and oif (second try of a source check) where rules ask for the origin"
+            what = (
+                "with iif and oif (second try of a source check)"
+                if second_try
+                else "from another host's address"
+            )
+            return f"{what} where rules ask for the origin"
         key = key | {"iif": _LOOPBACK, "src": "0.0.0.0"}
     words = [key["dst"], *_selectors(key, world.devices)]
     said = {

@@ -115,6 +115,10 @@ class Correlator:
         """Records that wait for the rest of their paths."""
         return len(self._held) + len(self._tail)
 
+    def open_since_ns(self, default: int) -> int:
+        """When the oldest record that waits was made."""
+        return min(int(part["ts_ns"].min(initial=default)) for part in (self._held, self._tail))
+
     def feed(
         self,
         records: Array,
