@@ -31,7 +31,7 @@ from tracer.correlate.lost import Gaps
 from tracer.correlate.observed import fold
 from tracer.correlate.packets import goes_on, join, moves
 from tracer.correlate.pending import take_pending
-from tracer.correlate.tunnels import Layers, in_tunnel, legs, pack, turns, unpack
+from tracer.correlate.tunnels import Layers, decided_for, in_tunnel, legs, pack, turns, unpack
 from tracer.correlate.verdicts import Steps, Via
 
 if TYPE_CHECKING:
@@ -262,10 +262,10 @@ class Correlator:
             return
         rows = rows[np.argsort(batch["ts_ns"][rows], kind="stable")]
         pair = (notes["purpose"] == side.purpose) & (notes["packet"] > 0)
-        with_decision = _legs(notes[pair], batch["netns"][pair], side.purpose)
+        with_decision = decided_for(notes[pair], batch["netns"][pair], side.purpose)
         earlier = (self._notes["purpose"] == side.purpose) & (self._notes["packet"] > 0)
-        held = _legs(self._notes[earlier], self._held["netns"][earlier], side.purpose)
-        mine = _legs(notes[rows], batch["netns"][rows], side.purpose)
+        held = decided_for(self._notes[earlier], self._held["netns"][earlier], side.purpose)
+        mine = decided_for(notes[rows], batch["netns"][rows], side.purpose)
         has = np.isin(mine, with_decision) | np.isin(mine, held)
         ref = side.decided.resolve(side.keys[rows], notes["packet"][rows], has)
         notes["via"][rows] = np.where(has, 0, side.via)
@@ -343,12 +343,6 @@ class _Side:
     purpose: Purpose
     via: Via
     keys: Array
-
-
-def _legs(notes: Array, netns: Array, purpose: Purpose) -> Array:
-    """Input decisions are made once per header and namespace a packet crosses, output decisions once per header."""
-    where = [] if purpose is Purpose.OUTPUT else [netns]
-    return hash_rows(notes["packet"], notes["leg"], *where)
 
 
 __all__ = ["BEFORE_THE_TRACE", "Context", "Correlator", "Patience"]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import (
     Array,
     Rows,
@@ -179,3 +180,9 @@ def mark_outer(notes: Array, group: Array, starts: Array) -> None:
 def arrivals(receive: Array, out: Array, hop: Array) -> tuple[Array, Array]:
     """For each row the rows of its hop at which the packet last came in, and next goes out; -1 for none."""
     return last_where(receive, hop), next_where(out, hop)
+
+
+def decided_for(notes: Array, netns: Array, purpose: Purpose) -> Array:
+    """Input decisions are made once per header and namespace a packet crosses, output decisions once per header."""
+    where = [] if purpose is Purpose.OUTPUT else [netns]
+    return hash_rows(notes["packet"], notes["leg"], *where)
