@@ -15,7 +15,7 @@ from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import (
     Array,
     Rows,
-    address_words,
+    address_keys,
     changed,
     codes_of,
     last_where,
@@ -67,7 +67,7 @@ def attach(scene: Scene, decisions: Decisions) -> Array:
 
 
 def _ends(records: Rows) -> tuple[Array, Array]:
-    return address_words(records["saddr"])[0], address_words(records["daddr"])[0]
+    return address_keys(records["saddr"]), address_keys(records["daddr"])
 
 
 def _inputs(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array) -> None:
@@ -245,4 +245,8 @@ def _spread(decisions: Decisions, packet: Array) -> None:
     """All lookups of a decision belong where its first one does."""
     starts = np.flatnonzero(decisions.first)
     rows = np.flatnonzero(decisions.number)
-    packet[rows] = packet[starts[decisions.number[rows] - 1]]
+    own = packet[starts]
+    # What was tried before, without a source address, was for the same packet.
+    retried = np.flatnonzero(decisions.again[starts])
+    own[retried - 1] = np.where(own[retried] != 0, own[retried], own[retried - 1])
+    packet[rows] = own[decisions.number[rows] - 1]
