@@ -188,8 +188,8 @@ def _outputs(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array
 def _answers(scene: Scene, decided: Array, leaving: Array, received: Array) -> Array:
     """Whether the packet that leaves answers the one being received, as the decision before it does at one end.
 
-    A redirected connection is answered by a port of this host, which NAT turns into the one that was asked: then address
-    and port of the source both differ from those of the decision.
+    A redirected connection is answered by a port of this host, which NAT turns into the one that was asked: address and
+    port of the source then both differ from those of the decision.
     """
     records = scene.records
     source, target = _ends(records)
@@ -198,7 +198,8 @@ def _answers(scene: Scene, decided: Array, leaving: Array, received: Array) -> A
         result &= (end[decided] == end[leaving]) & (end[leaving] == other[received])
         result &= other[leaving] == end[received]
     result &= (records["proto"][decided] == records["proto"][leaving]) & (records["dport"][leaving] != 0)
-    return result & (records["proto"][leaving] == records["proto"][received])
+    result &= records["proto"][leaving] == records["proto"][received]
+    return result
 
 
 def _sibling_before(scene: Scene, keys: Array) -> Array:
