@@ -1,0 +1,61 @@
+"""`fibtrace report`: a capture of any kind as one HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tracer.errors import BadCapture, BadRequest
+from tracer.outputs.read import read_rows
+from tracer.outputs.registry import RAW_SUFFIX
+from tracer.outputs.report.collect import Budget
+from tracer.outputs.report.output import ReportOutput
+from tracer.outputs.report.page import About
+from tracer.outputs.sink import open_sink
+from tracer.replay import play
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a report holds: paths of the capture, how many of them are listed; bytes; whether the capture's end is missing."""
+
+    paths: int
+    listed: int
+    size: int
+    cut_short: bool
+
+
+def report(source: str | Path, target: str | Path, most_paths: int, title: str | None = None) -> Reported:
+    """Write the page of a capture. Raises BadRequest or BadCapture; the target is not touched unless all could be read."""
+    _check(source, target)
+    output = ReportOutput(About(title or Path(source).name, _version()), Budget(paths=most_paths))
+    about = output.about
+    if Path(source).suffix == RAW_SUFFIX:
+        played = play(source, [output])
+        about.lost, about.cut_short = played.lost, played.cut_short
+    else:
+        read = read_rows(source)
+        about.cut_short = bool(read.dropped_lines)
+        output.write(read.rows)
+    data = output.page()
+    sink = open_sink(target)
+    try:
+        sink.write(data)
+    finally:
+        sink.close()
+    return Reported(output.found.paths, min(output.found.paths, most_paths), len(data), about.cut_short)
+
+
+def _check(source: str | Path, target: str | Path) -> None:
+    if not Path(source).exists():
+        raise BadCapture(f"cannot read {source}: no such file or directory")
+    if Path(target).exists() and Path(target).samefile(source):
+        raise BadRequest(f"cannot write {target}: it is the capture itself\n  choose another file for -o")
+
+
+def _version() -> str:
+    try:
+        return version("fibtrace")
+    except PackageNotFoundError:
+        return ""
