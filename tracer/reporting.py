@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tracer.errors import BadCapture, BadRequest
-from tracer.outputs.read import read_rows
 from tracer.outputs.registry import RAW_SUFFIX
 from tracer.outputs.report.collect import Budget
 from tracer.outputs.report.output import ReportOutput
 from tracer.outputs.report.page import About
+from tracer.outputs.report.source import parts
 from tracer.outputs.sink import open_sink
 from tracer.replay import play
 
@@ -35,11 +36,11 @@ def report(source: str | Path, target: str | Path, most_paths: int, title: str |
         played = play(source, [output])
         about.lost, about.cut_short = played.lost, played.cut_short
     else:
-        read = read_rows(source)
-        about.cut_short = bool(read.dropped_lines)
-        output.write(read.rows)
+        for part in parts(source):
+            about.cut_short |= bool(part.dropped_lines)
+            output.write(part.rows)
     data = output.page()
-    sink = open_sink(target)
+    sink = open_sink(sys.stdout if str(target) == "-" else target)
     try:
         sink.write(data)
     finally:

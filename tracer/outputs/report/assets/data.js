@@ -47,6 +47,12 @@ function draw(parent, tag, attributes = {}, text = null) {
 
 const count = (number) => number.toLocaleString('en');
 const plural = (number, word) => `${count(number)} ${word}${number === 1 ? '' : 's'}`;
+
+// A time in the unit that suits it.
+function duration(ns) {
+  const [unit, size] = [['s', 1e9], ['ms', 1e6], ['µs', 1e3]].find(([, least]) => ns >= least) || ['ns', 1];
+  return `${Number((ns / size).toPrecision(4))} ${unit}`;
+}
 const seconds = (ns) => (ns / 1e9).toFixed(6);
 
 // Milliseconds with three digits, rounded as Python does: half to even, where the half is exact.

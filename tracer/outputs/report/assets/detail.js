@@ -58,12 +58,13 @@ function paintTree(parent, model, i) {
 }
 
 function noteOfTree(model, i) {
-  const { columns, trees, meta } = model.data;
+  const { columns, meta } = model.data;
   if (columns.tree[i] < 0) return `The tree of this path was left out to keep the page small. It is in the capture: fibtrace convert ${meta.name} - --format tree`;
-  const said = [];
-  if (!(columns.flags[i] & EXACT)) {
-    said.push('To keep the page small, this is the tree of another packet that went the same way: the same rules, tables, routes and devices. Process ids and the details of reasons may be others.');
-  }
-  if (trees[columns.tree[i]][3]) said.push('~ inferred from the rules and tables, not seen by a probe');
-  return said.join(' ');
+  if (columns.flags[i] & EXACT) return '';
+  return 'To keep the page small, this is the tree of another packet that went the same way: the same rules, tables, routes and devices. Process ids and the details of reasons may be others.';
+}
+
+function inferredIn(model, i) {
+  const tree = model.data.columns.tree[i];
+  return tree >= 0 && Boolean(model.data.trees[tree][3]);
 }

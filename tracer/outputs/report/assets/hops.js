@@ -49,14 +49,15 @@ function shownDecision(hop) {
     if (check) return check;
   }
   const outer = (made) => made.own && /(outer header|\(route of the tunnel\))$/.test(made.own.reason);
-  const own = hop.decisions.filter((made) => made.purpose === 'input' || made.purpose === 'output');
-  return own.findLast((made) => !outer(made)) || own.at(-1) || hop.decisions.at(-1) || null;
+  const own = hop.decisions.filter((made) => (made.purpose === 'input' || made.purpose === 'output') && !outer(made));
+  return own.findLast((made) => made.lookups.length) || own.at(-1) || hop.decisions.at(-1) || null;
 }
 
 function inNode(hop) {
   if (hop.inDev) return { kind: 'device', label: hop.inDev };
-  if (hop.verdict === 'deliver') return { kind: 'device', label: 'not seen' };
-  return { kind: 'socket', label: hop.comm || 'sent here' };
+  const sent = hop.decisions.some((made) => made.purpose === 'output') || hop.role === 'client' || hop.role === 'local';
+  if (!sent) return { kind: 'open', label: 'start not seen' };
+  return { kind: 'socket', label: (hop.verdict !== 'deliver' && hop.comm) || 'sent here' };
 }
 
 function decisionNodes(made) {

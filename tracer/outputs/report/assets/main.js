@@ -193,11 +193,14 @@ class Page {
     const note = noteOfTree(model, i);
     at('detail-note').textContent = note;
     at('detail-note').hidden = !note;
+    at('legend').hidden = !inferredIn(model, i);
     if (model.data.columns.tree[i] >= 0) paintTree(at('tree'), model, i);
     else at('tree').textContent = '';
     this.picture.mark(model.data.columns.way[i]);
     if (this.view.name === 'Paths') this.grid.mark(i);
     if (opened) at('detail-title').focus();
+    const row = this.grid.frame.querySelector('.marked');
+    if (row) row.scrollIntoView({ block: 'nearest' });
   }
 
   step(by) {
@@ -234,7 +237,7 @@ function showHead(data) {
     [count(meta.dropped), 'dropped', wrong(meta.dropped)],
     [count(meta.incomplete), 'incomplete', meta.incomplete ? 'warn' : ''],
     [count(meta.lost), meta.lost === 1 ? 'record lost' : 'records lost', wrong(meta.lost)],
-    [`${Number((span / 1e9).toPrecision(3))} s`, 'traced', ''],
+    [duration(span), 'from first to last', ''],
   ]) {
     const item = add(figures, 'li', { class: tone });
     add(item, 'strong', {}, value);

@@ -1,12 +1,13 @@
 // The picture: the hops from left to right, in each the network namespaces as boxes, in them what the packets go through.
 
-const COLUMN_WIDTHS = [84, 142, 84, 104];
-const COLUMN_GAP = 26;
-const DEPTH_GAP = 40;
+const COLUMN_WIDTHS = [78, 134, 80, 98];
+const COLUMN_GAP = 20;
+const DEPTH_GAP = 32;
 const NODE_GAP = 9;
 const BOX_HEAD = 22;
 const BOX_PAD = 10;
 const TALL = 230;
+const MOST_PER_PACKET = 7;
 const MOST_NODES = 12;
 const MOST_BOXES = 10;
 const MOST_DEPTHS = 10;
@@ -30,7 +31,7 @@ class Picture {
     const svg = draw(this.parent, 'svg', { viewBox: `0 0 ${width} ${this.height}`, role: 'group',
       'aria-label': `Paths of ${plural(model.chosen.length, 'packet')}` });
     svg.style.maxWidth = `${width * 1.15}px`;
-    svg.style.minWidth = `${width * 0.7}px`;
+    svg.style.minWidth = `${width * 0.68}px`;
     for (const box of this.boxes) this.drawBox(svg, box);
     for (const link of this.links.values()) this.drawLink(svg, link);
     for (const node of this.nodes.values()) this.drawNode(svg, node);
@@ -131,7 +132,7 @@ class Picture {
   place() {
     this.depths = [...group([...this.nodes.values()], (node) => node.depth)].sort((a, b) => a[0] - b[0]);
     const most = largest(this.depths.map(([, nodes]) => nodes.filter((node) => node.column === 3).reduce((sum, node) => sum + node.count, 0)));
-    this.scale = TALL / Math.max(most, 1);
+    this.scale = Math.min(TALL / Math.max(most, 1), MOST_PER_PACKET);
     this.boxes = [];
     this.height = 0;
     const middle = (node) => mean(node.into.map((link) => [link.from.y + link.from.h / 2, link.count]));
@@ -166,17 +167,12 @@ class Picture {
       }
       left += COLUMN_WIDTHS[column] + COLUMN_GAP;
     });
-    const role = this.roleOf(space);
-    this.boxes.push({ x, y, w: HOP_WIDTH, h: BOX_HEAD + tallest + BOX_PAD, netns: space.netns, role, members: space.members });
+    this.boxes.push({ x, y, w: HOP_WIDTH, h: BOX_HEAD + tallest + BOX_PAD, netns: space.netns, said: plural(space.share, 'packet'), members: space.members });
     return y + BOX_HEAD + tallest + BOX_PAD;
   }
 
   heightOf(node) {
     return Math.max(node.more ? 34 : 22, this.scale * node.count);
-  }
-
-  roleOf(space) {
-    return plural(space.share, 'packet');
   }
 
   // Shorter hops stand in the middle of the tallest.
@@ -210,7 +206,7 @@ class Picture {
   drawBox(svg, box) {
     draw(svg, 'rect', { class: 'box', x: box.x, y: box.y, width: box.w, height: box.h, rx: 8 });
     const text = draw(svg, 'text', { class: 'box-name', x: box.x + BOX_PAD, y: box.y + 15 }, fit(box.netns, 300));
-    draw(text, 'tspan', { class: 'box-role', dx: 8 }, box.role);
+    draw(text, 'tspan', { class: 'box-role', dx: 8 }, box.said);
   }
 
   drawLink(svg, link) {

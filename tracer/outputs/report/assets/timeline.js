@@ -66,7 +66,7 @@ class Timeline {
     for (let at = 0; at <= parts; at++) {
       const ns = (this.model.span * at) / parts;
       const anchor = at === 0 ? 'start' : at === parts ? 'end' : 'middle';
-      draw(svg, 'text', { class: 'tick', x: this.x(ns), y: AXIS - 4, 'text-anchor': anchor }, `${Number((ns / 1e9).toPrecision(4))} s`);
+      draw(svg, 'text', { class: 'tick', x: this.x(ns), y: AXIS - 4, 'text-anchor': anchor }, duration(ns));
     }
   }
 
