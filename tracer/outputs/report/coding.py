@@ -16,8 +16,9 @@ PRIVATE: Final = re.compile("[\ue000-\ue2ff]")
 
 _REF: Final = re.compile(r"#(\d{1,15})(?!\d)")
 _ADDRESS: Final = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7})(?:/\d+)?(?![\w:])"
+    r"(?<![\w.:/])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7})(?![\w:/.])"
 )
+"""An address of a packet; a prefix (`10.4.3.0/24`) is one of a rule or a route, of which there are few."""
 _KERNEL: Final = re.compile(r"\s*(\([^()]*\))$")
 
 

@@ -50,7 +50,7 @@ const plural = (number, word) => `${count(number)} ${word}${number === 1 ? '' : 
 
 // A time in the unit that suits it.
 function duration(ns) {
-  const [unit, size] = [['s', 1e9], ['ms', 1e6], ['µs', 1e3]].find(([, least]) => ns >= least) || ['ns', 1];
+  const [unit, size] = [['s', 1e9], ['ms', 1e6], ['µs', 1e3], ['ns', 1]].find(([, least]) => ns >= least) || ['s', 1e9];
   return `${Number((ns / size).toPrecision(4))} ${unit}`;
 }
 const seconds = (ns) => (ns / 1e9).toFixed(6);

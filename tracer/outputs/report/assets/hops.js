@@ -69,8 +69,9 @@ function decisionNodes(made) {
     return [{ kind: 'cached', label: 'no lookup', more: why.replace(/^no lookup: /, '').replace(/ #/, ' another') }];
   }
   const rule = { kind: 'rule', label: `${check}rule ${last.rule || '?'}`, more: last.rule_text || '?' };
+  if (!last.table && last.result !== 'hit') return [{ ...rule, label: `${rule.label}: ${last.result || '?'}` }];
   const failed = last.result === 'hit' ? '' : `: ${last.result || '?'}`;
-  return [rule, { kind: 'table', label: `${last.table || (failed ? '-' : '?')}${failed}` }];
+  return [rule, { kind: 'table', label: `${last.table || '?'}${failed}` }];
 }
 
 function outNode(hop) {

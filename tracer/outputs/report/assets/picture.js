@@ -132,7 +132,8 @@ class Picture {
   place() {
     this.depths = [...group([...this.nodes.values()], (node) => node.depth)].sort((a, b) => a[0] - b[0]);
     const most = largest(this.depths.map(([, nodes]) => nodes.filter((node) => node.column === 3).reduce((sum, node) => sum + node.count, 0)));
-    this.scale = Math.min(TALL / Math.max(most, 1), MOST_PER_PACKET);
+    const fullest = largest(this.depths.map(([, nodes]) => largest([0, 1, 2, 3].map((column) => nodes.filter((node) => node.column === column).length))));
+    this.scale = Math.min(Math.min(TALL, 60 * fullest) / Math.max(most, 1), MOST_PER_PACKET);
     this.boxes = [];
     this.height = 0;
     const middle = (node) => mean(node.into.map((link) => [link.from.y + link.from.h / 2, link.count]));
