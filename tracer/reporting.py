@@ -19,7 +19,7 @@ from tracer.replay import play
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What a report holds: paths of the capture, how many of them are listed; bytes; whether the capture's end is missing."""
+    """What a report holds: paths, how many of them are listed, bytes; whether the capture's end is missing."""
 
     paths: int
     listed: int
@@ -28,7 +28,7 @@ class Reported:
 
 
 def report(source: str | Path, target: str | Path, most_paths: int, title: str | None = None) -> Reported:
-    """Write the page of a capture. Raises BadRequest or BadCapture; the target is not touched unless all could be read."""
+    """Write the page of a capture. Raises BadRequest or BadCapture; the target is touched once all was read."""
     _check(source, target)
     output = ReportOutput(About(title or Path(source).name, _version()), Budget(paths=most_paths))
     about = output.about

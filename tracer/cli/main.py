@@ -13,8 +13,8 @@ from tracer.cli.convert import convert
 from tracer.cli.doctor import doctor
 from tracer.cli.expect import WithCommand, expect
 from tracer.cli.explain import explain
-from tracer.cli.snapshot import snapshot
 from tracer.cli.report import report
+from tracer.cli.snapshot import snapshot
 from tracer.cli.trace import trace
 
 app = typer.Typer(

@@ -13,7 +13,9 @@ def report(
         str, typer.Argument(metavar="IN", help="A capture: .fibtrace, .csv, .jsonl or .parquet.")
     ],
     *,
-    target: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="The page, e.g. report.html.")],
+    target: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="The page, e.g. report.html.")
+    ],
     paths: Annotated[
         int, typer.Option("--paths", metavar="N", min=1, help="List at most N paths; the page says so.")
     ] = 200_000,

@@ -87,7 +87,9 @@ class Collector:
         exact = trees >= 0
         shown = np.where(exact, trees, np.array(self.found.way_body)[way])
         flow = self._numbered(
-            hash_rows(*(chunk.flow[name] for name in _FLOW)), self._flows, lambda at: self._new_flow(chunk, at)
+            hash_rows(*(chunk.flow[name] for name in _FLOW)),
+            self._flows,
+            lambda at: self._new_flow(chunk, at),
         )
         columns = chunk.path_columns()
         ended = np.array([one.ended for one in self.found.bodies] + [True])
@@ -201,7 +203,9 @@ class _Chunk:
         dropped = self._is("event", "drop")
         self.step["reason"] = np.where(dropped, np.array([*kinds, 0], np.int64)[index], general)
         self._template = np.array([*map(tree_words.number, templates), 0], np.int64)[index]
-        self._outer = np.array([text.endswith((OUTER_HEADER, "(route of the tunnel)")) for text in templates] + [False])[index]
+        self._outer = np.array(
+            [text.endswith((OUTER_HEADER, "(route of the tunnel)")) for text in templates] + [False]
+        )[index]
         has_reason = self._is("event", "decision") | self._ends
         ref = np.where(has_reason, np.array([*(ref for _, ref, _ in parts), -1], np.int64)[index], -1)
         at = np.flatnonzero(ref >= 0)
@@ -224,7 +228,8 @@ class _Chunk:
         width[self.pid_rows] = np.floor(np.log10(np.maximum(self.pids, 1))).astype(np.int64) + 1
         more = [coding.codes(self._rows.column(name), words) for name in _TREE_ONLY]
         outer = [
-            np.where(self._outer, coding.codes(self._rows.column(name), words), 0) for name in ("src", "dst", "proto")
+            np.where(self._outer, coding.codes(self._rows.column(name), words), 0)
+            for name in ("src", "dst", "proto")
         ]
         self.tree_hash = hash_rows(self.step_hash, width, self._template, self._ref_new, *more, *outer)
 

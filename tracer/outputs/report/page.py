@@ -1,7 +1,7 @@
 """One HTML file from what was collected: our own markup, style and script, and the data, compressed.
 
-Nothing from the capture stands in the markup but as base64 of a compressed block, and the script writes it as text, never
-as markup. The page's own policy (CSP) lets no other script run and nothing be fetched.
+Nothing from the capture stands in the markup but as base64 of a compressed block, and the script writes it as text,
+never as markup. The page's own policy (CSP) lets no other script run and nothing be fetched.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def _spaced(numbers: Array, most: int) -> Array:
 def _container(found: Collected, about: About, most_paths: int) -> bytes:
     """A length, JSON, then the columns one behind the other, each beginning at a multiple of 8."""
     columns = {name: np.concatenate(parts) for name, parts in found.columns.items()}
-    listed = chosen(columns["dropped"], ~columns["complete"], most_paths) if found.paths else np.zeros(0, np.int64)
+    listed = (
+        chosen(columns["dropped"], ~columns["complete"], most_paths) if found.paths else np.zeros(0, np.int64)
+    )
     arrays = _path_arrays(columns, listed) if found.paths else {}
     start_ns = int(columns["start_ns"].min()) if found.paths else 0
     arrays |= _shared_arrays(found, arrays)
@@ -93,7 +95,9 @@ def _container(found: Collected, about: About, most_paths: int) -> bytes:
         "step": STEP,
         "strings": found.strings.values,
         "trees": [[one.text, one.duration_at, one.open_hops, int(one.inferred)] for one in found.bodies],
-        "changes": [{**one, "at": one["ts_ns"] - start_ns, "ts_ns": str(one["ts_ns"])} for one in about.changes],
+        "changes": [
+            {**one, "at": one["ts_ns"] - start_ns, "ts_ns": str(one["ts_ns"])} for one in about.changes
+        ],
         "arrays": [[name, str(values.dtype), len(values)] for name, values in arrays.items()],
     }
     text = json.dumps(head, separators=(",", ":"), ensure_ascii=True).encode()
@@ -154,7 +158,10 @@ def _shared_arrays(found: Collected, arrays: dict[str, Array]) -> dict[str, Arra
         arrays["flow"] = arrays["flow"].astype("<i4")
         flows = flows[:, used]
     shared = {f"step_{name}": values for name, values in zip(STEP, steps, strict=True)}
-    shared |= {f"flow_{name}": values for name, values in zip(("src", "dst", "proto", "sport", "dport"), flows, strict=True)}
+    shared |= {
+        f"flow_{name}": values
+        for name, values in zip(("src", "dst", "proto", "sport", "dport"), flows, strict=True)
+    }
     shared["way_end"] = np.cumsum([len(way) for way in found.ways]).astype("<i4")
     shared["way_steps"] = np.concatenate(found.ways).astype("<i4") if found.ways else np.zeros(0, "<i4")
     return shared

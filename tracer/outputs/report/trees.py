@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 MOST_OPEN: Final = 255
 _PID, _REF, _LOOK = 0xE000, 0xE100, 0xE200
-_MARKED: Final = Look(*(chr(_LOOK + number) for number in range(5)))
+_MARKED: Final = Look(
+    bold=chr(_LOOK), good=chr(_LOOK + 1), bad=chr(_LOOK + 2), dim=chr(_LOOK + 3), off=chr(_LOOK + 4)
+)
 _SHORT: Final = Flow(4, "a", "b", "c", None, None, 0, 0)
 
 
