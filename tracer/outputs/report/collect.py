@@ -138,11 +138,15 @@ class Collector:
         code, values = codes_of(hashes)
         first = np.full(len(values), len(code), np.int64)
         np.minimum.at(first, code, np.arange(len(code)))
-        wanted = [
-            (index, value)
-            for index, value in enumerate(values.tolist())
-            if value not in self._bodies and self._affordable(int(way[first[index]]))
-        ]
+        wanted: list[tuple[int, int]] = []
+        served: set[int] = set()
+        for index, value in enumerate(values.tolist()):
+            of_way = int(way[first[index]])
+            new_way = self.found.way_body[of_way] < 0 and of_way not in served
+            most = self._budget.trees_of_ways if new_way else self._budget.trees
+            if value not in self._bodies and len(self.found.bodies) + len(wanted) < most:
+                wanted.append((index, value))
+                served.add(of_way)
         made = chunk.paths_at([int(first[index]) for index, _ in wanted])
         for (index, value), path in zip(wanted, made, strict=True):
             at = int(first[index])
@@ -154,11 +158,6 @@ class Collector:
             if self.found.way_body[int(way[at])] < 0:
                 self.found.way_body[int(way[at])] = self._bodies[value]
         return np.array([self._bodies.get(value, -1) for value in values.tolist()], np.int64)[code]
-
-    def _affordable(self, way: int) -> bool:
-        kept = len(self.found.bodies)
-        first_of_way = self.found.way_body[way] < 0
-        return kept < (self._budget.trees_of_ways if first_of_way else self._budget.trees)
 
 
 class _Chunk:
