@@ -9,11 +9,13 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pyarrow as pa
 
-    from tracer.outputs.registry import Output
+    from tracer.enrich.flowpaths import FlowPaths
+    from tracer.model.change import Change
+    from tracer.outputs.registry import Output, Told
     from tracer.pipeline import Processing
 
 _PROGRESS_NS = 500_000_000
@@ -96,3 +98,25 @@ class Tidy:
         """End the output."""
         self._clear()
         self._output.close()
+
+
+class TidyTold(Tidy):
+    """The same for an output that has a place for changes."""
+
+    def __init__(self, output: Told, clear: Callable[[], None]) -> None:
+        super().__init__(output, clear)
+        self._told = output
+
+    @property
+    def flows(self) -> FlowPaths:
+        """What the output compares paths with."""
+        return self._told.flows
+
+    @flows.setter
+    def flows(self, flows: FlowPaths) -> None:
+        self._told.flows = flows
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Hand the changes on."""
+        self._clear()
+        self._told.tell(changes)

@@ -20,8 +20,10 @@ from tracer.enrich.names import system_names
 from tracer.enrich.reasons import PURGE_REASONS, VAGUE_REASONS
 from tracer.enrich.rules import suppressing_tables
 from tracer.model.columns import SCHEMA
+from tracer.model.routing import IPV4, IPV6
 from tracer.outputs.batch import World
 from tracer.outputs.build import RowBuilder
+from tracer.outputs.timeline import Between, follow
 from tracer.wire.capture import CaptureWriter, Kind
 
 if TYPE_CHECKING:
@@ -29,13 +31,18 @@ if TYPE_CHECKING:
 
     from tracer.correlate.columns import Array
     from tracer.enrich.filters import Selection
+    from tracer.model.change import Change
     from tracer.model.network import Network, NetworkState
     from tracer.outputs.registry import Output
     from tracer.wire.layout import Layout
 
 
-_TCP_USES_IN = ("tcp_rcv_state_process", "tcp_rcv_established", "tcp_v4_rcv")
+_TCP_USES_IN = ("tcp_rcv_state_process", "tcp_rcv_established", "tcp_v4_rcv", "tcp_v6_rcv")
 """Where TCP frees a segment that it has worked on, with no reason: the last for sockets in TIME_WAIT and requests."""
+
+_END_NS = 1 << 63
+_OPEN_NS = 200_000_000
+"""How long a change waits for paths that began before it."""
 
 _EMPTIES_A_QUEUE = ("sk_stream_kill_queues", "skb_queue_purge", "__skb_queue_purge", "inet_sock_destruct")
 """Where a closed socket's queue is emptied, on kernels whose reasons do not say so (before 6.12)."""
@@ -74,11 +81,15 @@ class Processing:
     owner: Callable[[int, int, int, int], tuple[int, str] | None] = lambda *_key: None
     limit: int | None = None
     filtered: bool = False
+    changes_shown: Callable[[Change], bool] | None = None
     why: bool = False
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
         self.kinds = Kinds.of(self.layout)
+        self.between = Between(self.changes_shown)
+        for output in self.outputs:
+            follow(output, self.between.timeline)
         self._locations: set[int] = set()
         self._inner: set[int] = set()
         self._tunnels: dict[int, int] = {}
@@ -126,7 +137,11 @@ class Processing:
                 self._above |= layers.above(state)
         self.context.layers = Layers.of(self._tunnels, self._above)
         pairs = {
-            state.inode << 32 | table for state in states if state for table in suppressing_tables(state)
+            state.inode << 32 | table
+            for state in states
+            if state
+            for family in (IPV4, IPV6)
+            for table in suppressing_tables(state, family)
         }
         if pairs:
             known = set(self.context.suppressing.tolist()) | pairs
@@ -144,17 +159,22 @@ class Processing:
         self.callers.learn(records)
         self._learn_locations(records)
         steps = self.correlator.feed(records, horizon_ns, self.context, reached, final=final)
-        if not len(steps):
-            return
-        owners = self.builder.owners
-        owners.find(steps, self.correlator.sockets)
-        steps = take(steps, self.selection.keep(steps, owners.matches(self.selection.comm)))
-        steps = self._number(steps)
         if len(steps):
-            rows = self.builder.rows(steps)
-            self.counts.rows += len(rows)
-            for output in self.outputs:
-                output.write(rows)
+            owners = self.builder.owners
+            owners.find(steps, self.correlator.sockets)
+            steps = take(steps, self.selection.keep(steps, owners.matches(self.selection.comm)))
+            steps = self._number(steps)
+        rows = self.builder.rows(steps) if len(steps) else None
+        self.counts.rows += 0 if rows is None else len(rows)
+        until_ns = _END_NS
+        if not final and self.between.waits:
+            open_ns = max(self.correlator.open_since_ns(horizon_ns), horizon_ns - _OPEN_NS)
+            until_ns = min(open_ns, horizon_ns) + self.clock_offset_ns
+        self.between.write(self.outputs, rows, until_ns)
+
+    def changed(self, changes: Iterable[Change]) -> None:
+        """Take changes of the configuration, before the records that came after them."""
+        self.between.add(changes, self.clock_offset_ns)
 
     def finish(self, horizon_ns: int, reached: dict[int, int] | None = None) -> None:
         """Write the paths that are still open, as they are."""
@@ -169,7 +189,7 @@ class Processing:
             if address not in self._locations:
                 self._locations.add(address)
                 symbol = self.symbols.address(address)
-                if symbol.startswith("inet_rtm_getroute"):
+                if symbol.startswith(("inet_rtm_getroute", "inet6_rtm_getroute")):
                     self.context.no_packets.add(address)
                 elif symbol.startswith(_EMPTIES_A_QUEUE):
                     self.context.emptied.add(address)
@@ -265,10 +285,25 @@ class Recorder:
         self._writer = CaptureWriter(path, header)
         self._stacks: set[int] = set()
         self._addresses: set[int] = set()
+        self._versions: dict[int, int] = {}
 
     def network(self, network: Network) -> None:
-        """Write the whole known configuration; the newest frame counts."""
-        self._writer.write_json(Kind.NETWORK, network.serialise())
+        """Write the known configuration the first time, later the versions that are new."""
+        kind = Kind.STATES if self._versions else Kind.NETWORK
+        new = [
+            state
+            for inode in network.inodes()
+            for state in network.versions(inode)[self._versions.get(inode, 0) :]
+        ]
+        if new or kind is Kind.NETWORK:
+            self._writer.write_json(kind, {"namespaces": [state.to_dict() for state in new]})
+        self._versions = {inode: len(network.versions(inode)) for inode in network.inodes()}
+
+    def changes(self, changes: Iterable[Change]) -> None:
+        """Write what changed, before the records that came after it."""
+        values = [change.to_dict() for change in changes]
+        if values:
+            self._writer.write_json(Kind.CHANGES, {"changes": values})
 
     def records(self, records: Array, processing: Processing) -> None:
         """Write one batch, and first the names that it needs."""

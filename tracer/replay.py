@@ -12,9 +12,11 @@ import pyarrow as pa
 from tracer.enrich.filters import Selection
 from tracer.errors import BadCapture, TracerError
 from tracer.kernel.source import wire_header
+from tracer.model.change import Change, changes_from
 from tracer.model.network import Network
 from tracer.outputs.registry import RAW_SUFFIX, Converted, Output, open_output, output_format
 from tracer.outputs.registry import convert as convert_rows
+from tracer.outputs.timeline import chosen
 from tracer.pipeline import Processing, Symbols
 from tracer.wire.capture import CaptureReader, Kind
 from tracer.wire.layout import Layout, parse
@@ -45,16 +47,24 @@ class Played:
 
 
 def convert(
-    source: str | Path, target: str | Path | IO[Any], wanted: str | None = None, *, why: bool = False
+    source: str | Path,
+    target: str | Path | IO[Any],
+    wanted: str | None = None,
+    *,
+    why: bool = False,
+    changes: str = "none",
 ) -> Converted:
-    """Write a capture of any kind in another format. Raises BadRequest or BadCapture before the target is touched."""
+    """Write a capture of any kind in another format; of a raw one with these `changes` (`none`, `routing`, `all`).
+
+    Raises BadRequest or BadCapture before the target is touched.
+    """
     if Path(source).suffix != RAW_SUFFIX:
         return convert_rows(source, target, wanted, why=why)
     output_format(target if isinstance(target, str | Path) else "-", wanted)
     known, damage = _read_names(source)
     output = open_output(target, wanted, why=why)
     try:
-        rows, _ = _replay(source, known, [output], why=why)
+        rows, _ = _replay(source, known, [output], why=why, changes=changes)
     finally:
         output.close()
     return Converted(rows, damage)
@@ -95,9 +105,9 @@ def play(source: str | Path, outputs: list[Output]) -> Played:
 
 
 def _replay(
-    source: str | Path, known: _Known, outputs: list[Output], *, why: bool = False
+    source: str | Path, known: _Known, outputs: list[Output], *, why: bool = False, changes: str = "none"
 ) -> tuple[int, Any]:
-    """Feed the outputs with the records of a capture; returns how many rows were written, and the accounting."""
+    """Feed the outputs with what a capture holds; returns how many rows were written, and the accounting."""
     with CaptureReader(source) as reader:
         written, layout, clock_offset_ns = _header(reader, source)
         processing = Processing(
@@ -111,6 +121,7 @@ def _replay(
             selection=Selection(),
             outputs=outputs,
             clock_offset_ns=clock_offset_ns,
+            changes_shown=chosen(changes, None),
             why=why,
         )
         horizon_ns, sequences, accounting = 0, {}, None
@@ -119,6 +130,8 @@ def _replay(
                 records = _records(frame.payload, written, layout, source)
                 horizon_ns = max(horizon_ns, int(records["ts_ns"].max(initial=0)))
                 processing.feed(records, horizon_ns)
+            elif frame.kind is Kind.CHANGES:
+                processing.changed(_changes(frame.json()))
             elif frame.kind is Kind.ACCOUNTING:
                 accounting = frame.json()
                 sequences = _sequences(accounting)
@@ -155,6 +168,13 @@ def _sequences(accounting: Any) -> dict[int, int]:
         raise BadCapture(f"cannot read the accounting of a capture: {error}") from error
 
 
+def _changes(values: Any) -> list[Change]:
+    try:
+        return changes_from(values["changes"])
+    except (KeyError, TypeError) as error:
+        raise BadCapture(f"cannot read the changes of a capture: {error}") from error
+
+
 def _lost(accounting: Any) -> int:
     """Records that the full ring refused, and events that came while their probe was running."""
     try:
@@ -178,12 +198,17 @@ def _records(payload: bytes, written: Layout, layout: Layout, source: str | Path
 
 
 def _read_names(source: str | Path) -> tuple[_Known, int]:
-    """Names of the whole capture, and whether its end is missing (1) or not (0). The newest network counts."""
+    """Names of the whole capture, and whether its end is missing (1) or not (0).
+
+    Each whole network counts instead of the one before (older captures have many), later versions are added to it.
+    """
     known = _Known(Network(), {}, {})
     with CaptureReader(source) as reader:
         for frame in reader.frames():
             if frame.kind is Kind.NETWORK:
                 known.network = Network.deserialise(frame.json())
+            elif frame.kind is Kind.STATES:
+                known.network.extend(frame.json())
             elif frame.kind is Kind.STACKS:
                 names = frame.json()
                 try:

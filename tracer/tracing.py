@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracer.console import Progress, Stop, Tidy, say
+from tracer.console import Progress, Stop, Tidy, TidyTold, say
 from tracer.errors import BadRequest, Exit, NotSupported, TracerError
-from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, open_output, output_format
+from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, Told, open_output, output_format
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
+    from tracer.enrich.filters import Selection
     from tracer.enrich.follower import Follower
     from tracer.enrich.resolve import FilterWords
     from tracer.kernel.loader import Loaded
@@ -48,6 +49,7 @@ class TraceOptions:
     strict: bool = False
     backend: str = "auto"
     namespaces: frozenset[int] = frozenset()
+    changes: str = "none"
     why: bool = False
     collectors: tuple[Output, ...] = ()
 
@@ -138,6 +140,7 @@ class _Session:
         from tracer.kernel.loader import check_ring_size
         from tracer.kernel.reader import Reader
         from tracer.kernel.ring import Ring
+        from tracer.outputs.timeline import chosen
         from tracer.pipeline import Processing, Recorder, Symbols, clock_offset_ns
         from tracer.wire.layout import parse
 
@@ -169,6 +172,7 @@ class _Session:
             owner=Processes().owner,
             limit=options.count,
             filtered=options.filter.given,
+            changes_shown=chosen(options.changes, _inside(selection)),
             why=options.why,
         )
         reader = Reader(ring, layout.record, loaded.numbers)
@@ -193,6 +197,7 @@ class _Session:
         while reader.backlog and not processing.enough:
             self._step(loaded, follower, processing, reader)
         self._sequences = {} if processing.enough else sequences
+        self._poll(follower, processing)
         processing.finish(time.monotonic_ns(), {} if processing.enough else numbers)
         self._end_command()
         self._progress.clear()
@@ -200,16 +205,25 @@ class _Session:
     def _step(self, loaded: Loaded, follower: Follower, processing: Processing, reader: Reader) -> None:
         """One chunk of records, and what changed in the network meanwhile."""
         chunk = reader.next(_WAIT_S)
-        states = follower.poll() if self._progress.due(_POLL_NS) else []
-        if states:
-            processing.network_changed(states)
+        # What changed before these records were made must be known before they are explained.
+        if self._progress.due(_POLL_NS) or (len(chunk.records) and follower.pending()):
+            self._poll(follower, processing)
         for recorder in self._recorders:
-            if states:
-                recorder.network(follower.network)
             processing.callers.learn(chunk.records)
             recorder.records(chunk.records, processing)
         processing.feed(chunk.records, chunk.horizon_ns, chunk.reached)
         self._progress.show(processing, lambda: sum(loaded.refused()))
+
+    def _poll(self, follower: Follower, processing: Processing) -> None:
+        """Take note of what changed in the network."""
+        states = follower.poll()
+        changes = follower.take_changes()
+        if states:
+            processing.network_changed(states)
+        processing.changed(changes)
+        for recorder in self._recorders:
+            recorder.network(follower.network)
+            recorder.changes(changes)
 
     def _start_command(self) -> None:
         if not self._options.command:
@@ -266,6 +280,13 @@ class _Session:
         return Exit.DONE
 
 
+def _inside(selection: Selection) -> Collection[int] | None:
+    """The namespaces that are looked at, None for all."""
+    if selection.netns is not None:
+        return {selection.netns}
+    return selection.only_namespaces or None
+
+
 def _drained(now_ns: int, ended_ns: int, quiet_since_ns: int) -> bool:
     """Nothing more came for a while, or there is no end to it."""
     return (
@@ -288,8 +309,9 @@ def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
             importlib.import_module("tracer.pipeline")  # takes as long as the compiler: at the same time
             if options.stdout_format is not None:
                 importlib.import_module(f"tracer.outputs.{options.stdout_format}")
-            follower = Follower()
+            follower = Follower(neighbours=options.changes != "none")
             follower.start()
+            follower.listen()
             results.append(follower)
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             results.append(error)
@@ -310,7 +332,8 @@ def _open_outputs(options: TraceOptions, clear: Callable[[], None]) -> list[Outp
     outputs = [open_output(path) for path in options.outputs if path.suffix != RAW_SUFFIX]
     outputs += options.collectors
     if options.stdout_format is not None:
-        outputs.append(Tidy(open_output("-", options.stdout_format, why=options.why), clear))
+        output = open_output("-", options.stdout_format, why=options.why)
+        outputs.append(TidyTold(output, clear) if isinstance(output, Told) else Tidy(output, clear))
     return outputs
 
 

@@ -24,6 +24,7 @@ from runs import COLLECTOR_CPU, PERF_EVENT, SENDER_CPU, Traffic
 from setting import FULL, QUICK, Bench
 from start import start
 from throughput import FLOWS, long_run, lossless, throughput
+from top import top
 from world import FORWARDED, LOCAL, ONE_LOOKUP, THREE_LOOKUPS, World
 
 
@@ -42,6 +43,7 @@ def measure(bench: Bench, minutes: float) -> None:
             Traffic(FORWARDED, packets, flows=FLOWS),
             per_packet,
         )
+        top(bench, Traffic(FORWARDED, packets, flows=FLOWS))
         lossless(bench)
         if bench.scale.variants:
             variants(bench, Traffic(FORWARDED, packets, flows=FLOWS))

@@ -21,8 +21,10 @@ PACKAGES = (
     "python3", "python3-venv", "python3-bpfcc", "libbpf1", "linux-libc-dev", "iproute2", "nftables",
     "iputils-ping", "procps", "netbase", "clang", "git", "mount", "util-linux", "kmod",
     # tunnels and services for labs, and other tools to compare with
-    "bpftool", "bpftrace", "charon-systemd", "curl", "ethtool", "iptables", "openvpn", "shadowsocks-libev",
-    "strongswan", "strongswan-swanctl", "tcpdump", "wireguard-tools",
+    "bpftool", "bpftrace", "charon-systemd", "curl", "ethtool", "iptables", "libcharon-extra-plugins", "openvpn",
+    "shadowsocks-libev",
+    "strongswan", "strongswan-swanctl", "tcpdump", "wireguard-go",
+    "wireguard-tools",
 )  # fmt: skip
 _UNREAD = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 CHECKOUT = "/src"

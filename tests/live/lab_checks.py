@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.live.lab_runs import LabRun, is_of, is_own, is_reply, may_be_in_list, problems
+from tests.live.lab_legs import check_legs
+from tests.live.lab_runs import ICMP, LabRun, is_of, is_of_legs, is_own, is_reply, may_be_in_list, problems
 
 
 def matches(path, alternatives):
@@ -25,7 +26,7 @@ def strays(done: LabRun) -> list[str]:
         igmp = path.first["proto"] == "igmp"  # membership reports are repeated by a timer of the kernel
         if igmp or is_own(done.lab, path):
             continue
-        if not (step and (is_of(step, path) or is_reply(step, path))):
+        if not (step and (is_of(step, path) or is_reply(step, path) or is_of_legs(step, path))):
             found.append(path.text())
     return found
 
@@ -34,10 +35,14 @@ def check_step(done: LabRun, label: str) -> None:
     """As many packets as were sent, and as many answers: each in these namespaces, by this rule and route."""
     (step,) = [step for step in done.lab.steps if step.label == label]
     mine = [path for path in done.captured.paths if done.step_of(path) is step]
+    if step.expect.legs:
+        for leg, paths in zip(step.expect.legs, check_legs(step, mine), strict=True):
+            check_cached(paths, [leg.path])
+        return
     there = [path for path in mine if is_of(step, path)]
     back = [path for path in mine if is_reply(step, path) and path not in there]
     expect = step.expect
-    if step.flow.proto == "icmp" and step.flow.dst.startswith("127."):
+    if step.flow.proto in ICMP and step.flow.dst in {"127.0.0.1", "::1"}:
         there, back = there[: step.packets], there[step.packets :]  # both directions look the same
     kinds = [matches(path, [*expect.paths, *expect.copies]) for path in there]
     sent = [path for path, kind in zip(there, kinds, strict=True) if kind < len(expect.paths)]

@@ -45,15 +45,19 @@ def snapshot():
 
 
 def lab_pids():
-    """Return the pids of all senders and servers of labs on this machine."""
+    """Return the pids of all senders and servers of labs on this machine.
+
+    Real servers are known by their working directory, which is one of a lab (or was: then the kernel says so).
+    """
     pids = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 command = (entry / "cmdline").read_bytes()
+                working = str((entry / "cwd").readlink())
             except OSError:
                 continue
-            if b"lab/traffic.py" in command:
+            if b"lab/traffic.py" in command or working.startswith(f"{state.ROOT}/"):
                 pids.add(int(entry.name))
     return pids
 

@@ -32,6 +32,9 @@ with open(sys.argv[2], "w") as file:
 """
 
 
+ICMP = {"icmp", "ipv6-icmp"}
+
+
 @dataclass(frozen=True)
 class LabRun:
     """What was traced of one lab, and what the kernel answered about its decisions while it was still up."""
@@ -47,7 +50,8 @@ class LabRun:
         number = next((i for i, (_, end, _, _) in enumerate(self.ends) if ts_ns <= end), len(self.ends) - 1)
         for index in range(number, -1, -1):
             step = next(step for step in self.lab.steps if step.label == self.ends[index][0])
-            if step.flow and (path.first["proto"] != "tcp" or is_of(step, path) or is_reply(step, path)):
+            tcp = path.first["proto"] == "tcp"
+            if step.flow and (not tcp or is_of(step, path) or is_reply(step, path) or is_of_legs(step, path)):
                 return step
         return None
 
@@ -80,12 +84,23 @@ def _run(name: str) -> LabRun:
 # -- a path against what the lab expects
 
 
+def fits(flow: topology.Flow, path: Seen) -> bool:
+    """Whether a path's packet is of this flow, as far as that says."""
+    wanted = (flow.proto, flow.src, flow.dst, flow.sport, flow.dport)
+    return all(want in {None, seen} for want, seen in zip(wanted, path.flow(), strict=True))
+
+
+def is_of_legs(step: topology.Step, path: Seen) -> bool:
+    """Whether this is a packet of one of the legs of the step."""
+    return any(fits(leg.flow, path) for leg in step.expect.legs)
+
+
 def is_of(step: topology.Step, path: Seen) -> bool:
     """Whether this is a packet that the step sends."""
     flow, (proto, src, dst, sport, dport) = step.flow, path.flow()
     if (proto, dst) != (flow.proto, flow.dst) or (flow.src and src != flow.src):
         return False
-    if flow.proto == "icmp":
+    if flow.proto in ICMP:
         return True
     sports = range(flow.sport, flow.sport + 100) if flow.sport else [sport]
     return dport == flow.dport and sport in sports
@@ -93,18 +108,17 @@ def is_of(step: topology.Step, path: Seen) -> bool:
 
 def is_own(lab: topology.Lab, path: Seen) -> bool:
     """Whether this is a packet that the lab's devices send by themselves."""
-    proto, src, dst, _, dport = path.flow()
-    return any((flow.proto, flow.src, flow.dst, flow.dport) == (proto, src, dst, dport) for flow in lab.own)
+    return any(fits(flow, path) for flow in lab.own)
 
 
 def is_reply(step: topology.Step, path: Seen) -> bool:
     """Whether this is a packet that answers the step's."""
     flow, (proto, src, _, sport, _) = step.flow, path.flow()
     if step.expect.reply_icmp:
-        return proto == "icmp"
+        return proto in ICMP
     if step.expect.replies and (first := step.expect.replies[0][0].flow):
         return (proto, src, sport) == (first.proto, first.src, first.sport)
-    return proto == flow.proto and (src == flow.dst if proto == "icmp" else sport == flow.dport)
+    return proto == flow.proto and (src == flow.dst if proto in ICMP else sport == flow.dport)
 
 
 def problems(path: Seen, expected: topology.Path) -> list[str]:
@@ -181,7 +195,9 @@ def _outer_problems(routing: list[Decision], hop: topology.Hop) -> list[str]:
 
 
 def _error_problems(seen: Hop, hop: topology.Hop, decided: list[Decision]) -> list[str]:
-    (decision,) = decided
+    decision = decided[-1]
+    assert len(decided) == (1 if decision.won["family"] == 4 else 2)  # IPv6 tries again with a source address
+    assert len({(str(tried.walk()), tried.won["prefix"]) for tried in decided}) == 1
     number = -getattr(errno, hop.error)
     no_route = -errno.ENETUNREACH if decision.row["result"] == "no route" else None
     error = decision.won["error"] if hop.table else no_route

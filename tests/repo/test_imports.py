@@ -27,6 +27,7 @@ LAYERS = (
     "explaining",
     "comparing",
     "offline",
+    "top",
     "expect",
     "pytest_plugin",
     "cli",

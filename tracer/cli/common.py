@@ -77,6 +77,13 @@ def complain(message: str, code: int) -> int:
     return code
 
 
+def shown_changes(*, changes: bool, neighbours: bool) -> str:
+    """Which changes of the configuration are shown, from the two options that say so."""
+    if neighbours and not changes:
+        raise typer.BadParameter("--neighbours: says which changes are shown\n  try: --changes --neighbours")
+    return "all" if neighbours else "routing" if changes else "none"
+
+
 def stdout_closed() -> bool:
     """Whether nobody reads our stdout any more: it is this pipe that broke, not one to another program."""
     try:

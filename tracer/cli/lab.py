@@ -45,6 +45,8 @@ def up(name: Name) -> None:
 
     running = engine.up(name)
     print(f"lab {name} is up: {', '.join(running.namespaces)}", file=sys.stderr)
+    for relay in running.relays:
+        print(relay.describe(), file=sys.stderr)
     print(f"try: ip -n {next(iter(running.namespaces))} rule", file=sys.stderr)
 
 

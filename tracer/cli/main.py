@@ -15,6 +15,7 @@ from tracer.cli.expect import WithCommand, expect
 from tracer.cli.explain import explain
 from tracer.cli.report import report
 from tracer.cli.snapshot import snapshot
+from tracer.cli.top import top
 from tracer.cli.trace import trace
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command()(command(trace))
 app.command()(command(explain))
+app.command()(command(top))
 app.command()(command(convert))
 app.command()(command(report))
 app.command(cls=WithCommand)(command(expect))

@@ -28,6 +28,14 @@ Strict = Annotated[bool, typer.Option("--strict", help="Exit with 5 if anything 
 RingMb = Annotated[
     int, typer.Option("--ring-mb", metavar="N", help="Size of the ring in MiB, a power of two.")
 ]
+Changes = Annotated[
+    bool,
+    typer.Option("--changes", help="Show changes of rules, routes, devices and so on between the packets."),
+]
+Neighbours = Annotated[
+    bool,
+    typer.Option("--neighbours", help="With --changes also every neighbour, not only those that failed."),
+]
 Why = Annotated[
     bool,
     typer.Option("--why", help="Explain every decision: each rule in order, the route, the source check."),
@@ -79,12 +87,15 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
     stacks: Stacks = "first",
     ring_mb: RingMb = 32,
     strict: Strict = False,
+    changes: Changes = False,
+    neighbours: Neighbours = False,
     why: Why = False,
 ) -> int:
     """Follow packets: which rule, table and route each takes in each network namespace, and why.
 
     With COMMAND after `--`, trace until it ends; its exit code is ours.
     """
+    from tracer.cli.common import shown_changes
     from tracer.enrich.resolve import FilterWords
     from tracer.tracing import TraceOptions
     from tracer.tracing import trace as run
@@ -109,6 +120,7 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
             ring_mb=ring_mb,
             strict=strict,
             backend=backend,
+            changes=shown_changes(changes=changes, neighbours=neighbours),
             why=why,
         )
     )

@@ -49,10 +49,12 @@ def unsettled(batch: Rows, group: Array, kinds: Kinds, fresh_ns: int, suppressin
 def receiving(batch: Rows, group: Array, kinds: Kinds) -> Array:
     """For each row the index of the packet's RECEIVE that it may be about: the last of its context, -1 for none.
 
-    After a pause it is not: the context was left in between.
+    After a pause it is not: the context was left in between. Nor when a process that wrote a packet into a TUN device
+    has read one: that is another system call.
     """
     receive = last_where(batch["kind"] == kinds.RECEIVE, group)
-    return np.where(receive >= last_where(_paused(batch), group), receive, -1)
+    left = last_where(_paused(batch) | (batch["kind"] == kinds.COPY), group)
+    return np.where(receive >= left, receive, -1)
 
 
 def _paused(batch: Rows) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import Array, Records, changed, device_keys, last_where, next_where, shifted
+from tracer.correlate.links import of_the_link
 from tracer.correlate.observed import STAGE_DELIVER
 from tracer.correlate.tunnels import arrivals, mark_outer
 from tracer.correlate.verdicts import (
@@ -127,9 +128,24 @@ class _Scene:
         no_demux = (via == Via.EARLY_DEMUX) & (out | checked)
         via = np.where(no_demux, np.where(self.notes["hint"] > 0, Via.HINT, Via.UNSEEN), via)
         self.notes["ref"] = np.where(no_demux, self.notes["hint"], self.notes["ref"])
+        via = np.where((via == Via.UNSEEN) & self._bridged(), Via.BRIDGED, via)
         via = np.where((via == Via.EARLY_DEMUX) & self.copied, Via.LOOPED_COPY, via)
         undecided = (via == Via.EARLY_DEMUX) | ((via == Via.SOCKET) & (self.notes["ref"] < 0))
-        return np.where(undecided & everyone & (self.records["family"] == AF_INET), Via.GROUP_ADDRESS, via)
+        via = np.where(undecided & everyone & (self.records["family"] == AF_INET), Via.GROUP_ADDRESS, via)
+        return np.where((via == Via.SOCKET) & of_the_link(self.records), Via.LINK, via)
+
+    def _bridged(self) -> Array:
+        """Received packets whose next sight is on another device of this namespace, with the TTL that they came with.
+
+        ip_forward() takes one from it.
+        """
+        following = next_where(self.records["skb"] != 0, self.group)
+        after = np.concatenate((following[1:], [-1])) if len(following) else following
+        same = (after >= 0) & (self.group[after] == self.group) & self.out[after]
+        for name in ("netns", "ttl"):
+            same &= self.records[name][after] == self.records[name]
+        result: Array = self.receive & same & (self.records["ifindex"][after] != self.records["ifindex"])
+        return result
 
 
 def _any(flags: Array, starts: Array) -> Array:
@@ -158,6 +174,7 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
             "consume": scene.consume,
             "copied": scene.copied,
             "delivered": scene.delivered,
+            "bridged": scene.via == Via.BRIDGED,
         }.items()
     }
     last = scene.lookup & notes["last"]
@@ -169,6 +186,7 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
         last & (notes["purpose"] == Purpose.OUTPUT) & hit & (records["route_type"] == RTN_LOCAL), starts
     )
     failed = _any(last & (notes["purpose"] == Purpose.OUTPUT) & ~hit & (notes["packet"] < 0), starts)
+    failed &= ~_any(last & (notes["purpose"] == Purpose.OUTPUT) & hit, starts)
     verdict = _verdict(found, onward, failed)
     of_skb = np.where(scene.lookup & (records["hints"] & 1 > 0), 0, records["netns"])
     netns = np.maximum.reduceat(np.where(records["skb"] != 0, of_skb, 0), starts) if len(starts) else starts
@@ -222,10 +240,11 @@ def _role(found: dict[str, Array], verdict: Array, local: Array, onward: Array, 
     conditions = [
         (~came & (found["loop"] | own)) | found["copied"],
         ~came,
+        found["bridged"],
         came & (onward | found["refused"] | (verdict == Verdict.FORWARD)),
         came & (local | (verdict == Verdict.DELIVER)),
     ]
-    roles = [Role.LOCAL, Role.CLIENT, Role.ROUTER, Role.SERVER]
+    roles = [Role.LOCAL, Role.CLIENT, Role.NONE, Role.ROUTER, Role.SERVER]
     return np.select(conditions, [int(role) for role in roles], int(Role.NONE))
 
 

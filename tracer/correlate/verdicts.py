@@ -22,6 +22,8 @@ class Via(IntEnum):
     LOOPED_COPY = 6
     UNSEEN = 7
     TUNNEL = 8
+    BRIDGED = 9
+    LINK = 10
 
 
 class Event(IntEnum):

@@ -15,6 +15,7 @@ from tracer.enrich.names import (
     system_names,
 )
 from tracer.enrich.netlink import NetlinkError
+from tracer.enrich.notifications import Listener
 from tracer.enrich.watch import Watched
 from tracer.errors import TracerError
 from tracer.model.network import Network, NetworkState, Route
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tracer.enrich.selectors import FlowKey
+    from tracer.model.change import Change
 
 ROUTES_PER_NAMESPACE = 20_000
 
@@ -34,11 +36,14 @@ class Follower:
     nor a process refers to it; `poll` looks for that. Not for use by several threads at once.
     """
 
-    def __init__(self, routes_per_namespace: int = ROUTES_PER_NAMESPACE) -> None:
+    def __init__(self, routes_per_namespace: int = ROUTES_PER_NAMESPACE, *, neighbours: bool = False) -> None:
         self.network = Network()
+        self._neighbours = neighbours
+        self._listener: Listener | None = None
         self._limit = routes_per_namespace
         self._watched: dict[int, Watched] = {}
         self._unknown: set[int] = set()
+        self._changes: list[Change] = []
         self._table_names: Mapping[int, str] = {}
 
     def __enter__(self) -> Self:
@@ -53,8 +58,29 @@ class Follower:
         self._table_names = system_names().tables
         self._add(namespaces())
 
+    def listen(self) -> None:
+        """Reads notifications from now on in a thread of its own, so that they have the time of their arrival."""
+        self._listener = Listener()
+        for watched in self._watched.values():
+            self._listener.add(watched.events)
+
+    def pending(self) -> bool:
+        """Whether notifications have arrived that `poll` has not seen: what is asked of every socket."""
+        return bool(sum(watched.events.pending() for watched in self._watched.values()))
+
+    def take_changes(self) -> list[Change]:
+        """What `poll` has seen change since the last call, in order of time."""
+        found, self._changes = self._changes, []
+        for watched in self._watched.values():
+            found += watched.changes
+            watched.changes = []
+        return sorted(found, key=lambda change: change.ts_ns)
+
     def close(self) -> None:
         """Lets go of every namespace; `network` stays."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         for watched in self._watched.values():
             watched.close()
         self._watched.clear()
@@ -89,6 +115,9 @@ class Follower:
         new = self._add({inode: item for inode, item in named.items() if inode not in self._watched})
         for watched in self._watched.values():
             state = watched.poll()
+            for passed in watched.passed:
+                self.network.add(passed)
+            watched.passed = []
             if state:
                 self._learn_peers(watched)
                 new.append(watched.state)
@@ -125,13 +154,15 @@ class Follower:
     def _open(self, namespace: Namespace) -> Watched | None:
         """Starts to watch a namespace; None if it has disappeared meanwhile."""
         try:
-            watched = Watched(namespace, self._table_names, self._limit)
+            watched = Watched(namespace, self._table_names, self._limit, neighbours=self._neighbours)
         except TracerError:
             raise
         except OSError:
             return None
         self._watched[namespace.inode] = watched
-        watched.load()
+        watched.start()
+        if self._listener is not None:
+            self._listener.add(watched.events)
         return watched
 
     def _learn_peers(self, watched: Watched) -> bool:
@@ -158,7 +189,13 @@ class Follower:
             if inode in others:
                 self._watched[inode].namespace = others[inode]
             else:
-                self._watched.pop(inode).close()
+                self._drop(self._watched.pop(inode))
+
+    def _drop(self, watched: Watched) -> None:
+        if self._listener is not None:
+            self._listener.remove(watched.events)
+        self._changes += watched.changes
+        watched.close()
 
 
 def _is_alive(namespace: Namespace, named: Mapping[int, Namespace]) -> bool:

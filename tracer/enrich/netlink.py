@@ -6,6 +6,7 @@ of them carries an asyncio loop, and opening one in a namespace took 9 ms where 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -32,6 +33,7 @@ DONE, ERROR = 3, 2
 NEXTHOP, NEW_NEXTHOP, GET_NEXTHOP = "nexthop", 104, 106
 RTM_F_FIB_MATCH, RTM_F_LOOKUP_TABLE = 0x2000, 0x1000  # without the latter the answer always says main
 BUFFER = 1 << 18
+RCVBUFFORCE, QUEUE = 33, 1 << 23  # some 10,000 notifications
 ARENA = 1 << 22
 ATTRIBUTES = tuple((number, str(number), "cdata") for number in range(1, 128))
 GROUPS: Final = (
@@ -45,6 +47,7 @@ GROUPS: Final = (
     rtnl.RTNLGRP_IPV4_NETCONF,
     32,  # RTNLGRP_NEXTHOP
 )
+NEIGHBOURS: Final = rtnl.RTNLGRP_NEIGH
 
 
 def _message_class(layout: Any) -> Any:
@@ -94,6 +97,9 @@ class RouteSocket:
             # Strict checking is what makes the kernel filter a dump by table (since 4.20).
             self._socket.setsockopt(SOL_NETLINK, GET_STRICT_CHECK, 1)
             self._socket.bind((0, 0))  # before joining: bind() resets the groups
+            if groups:
+                with contextlib.suppress(OSError):  # it needs CAP_NET_ADMIN; without, the queue is small
+                    self._socket.setsockopt(socket.SOL_SOCKET, RCVBUFFORCE, QUEUE)
             for group in groups:
                 self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
         except OSError:
@@ -108,14 +114,12 @@ class RouteSocket:
         """Lets go of the namespace."""
         self._socket.close()
 
-    def notifications(self) -> Iterator[Message]:
-        """What has arrived on the groups, without waiting. Raises OSError ENOBUFS if some were lost."""
-        while True:
-            try:
-                data = self._socket.recv(BUFFER, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            yield from parse(data)
+    def receive(self) -> bytes | None:
+        """A datagram that has arrived on the groups, None if none has. Raises OSError ENOBUFS if some were lost."""
+        try:
+            return self._socket.recv(BUFFER, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
 
     def dump(
         self, kind: int, fields: dict[str, int], attributes: dict[int, bytes] | None = None

@@ -9,7 +9,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tracer.enrich import decode, netns
+from tracer.enrich import decode, netns, stepwise
+from tracer.enrich.announced import Announced, Seen
 from tracer.enrich.changes import (
     ADDRESSES,
     EVERYTHING,
@@ -25,12 +26,16 @@ from tracer.enrich.changes import (
 from tracer.enrich.netlink import (
     GET_NEXTHOP,
     GROUPS,
+    NEIGHBOURS,
     RTM_F_FIB_MATCH,
     RTM_F_LOOKUP_TABLE,
     NetlinkError,
     RouteSocket,
     is_gone,
+    parse,
 )
+from tracer.enrich.notifications import Arrived, Notifications
+from tracer.enrich.senders import Senders, open_listing
 from tracer.model.network import IPV4, IPV6, Link, NetworkState, NexthopObject, Route, Rule
 
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
     from tracer.enrich.names import Namespace
     from tracer.enrich.selectors import FlowKey
+    from tracer.model.change import Change
 
 GET_LINK, GET_ADDRESS, GET_ROUTE, GET_NEIGHBOUR, GET_RULE, GET_NSID = 18, 22, 26, 30, 34, 90
 LOCAL, MAIN = 255, 254
@@ -52,15 +58,24 @@ class Watched:
     The sockets keep the namespace alive, so whoever watches must `close` when nobody else uses it any more.
     """
 
-    def __init__(self, namespace: Namespace, table_names: Mapping[int, str], limit: int) -> None:
+    def __init__(
+        self, namespace: Namespace, table_names: Mapping[int, str], limit: int, *, neighbours: bool = False
+    ) -> None:
         self.namespace, self._limit = namespace, limit
         self._fd = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             inode = _checked_inode(self._fd, namespace)
-            self.events, self._questions, self._sizes, self._routes6 = netns.run_in(self._fd, _open)
+            events, self._questions, listing, self._sizes, self._routes6 = netns.run_in(
+                self._fd, lambda: _open((*GROUPS, NEIGHBOURS) if neighbours else GROUPS)
+            )
         except BaseException:
             os.close(self._fd)
             raise
+        self._senders = Senders(listing)
+        self.events = Notifications(events, self._senders.find)
+        self.changes: list[Change] = []
+        self.passed: list[NetworkState] = []
+        self._seen = Seen()
         self.nsids: dict[int, int] = {}
         now = time.monotonic_ns()
         self.state = NetworkState(inode, namespace.name, now, now, table_names=table_names)
@@ -75,6 +90,7 @@ class Watched:
         """Lets go of the namespace."""
         self.events.close()
         self._questions.close()
+        self._senders.close()
         os.close(self._fd)
 
     def load(self) -> NetworkState:
@@ -85,24 +101,43 @@ class Watched:
         self._certain_ns = now
         return self.state
 
+    def start(self) -> NetworkState:
+        """Reads everything for the first time: what was there is no change."""
+        self._remember()
+        return self.load()
+
     def poll(self) -> NetworkState | None:
-        """The new state if something has changed; never waits."""
-        now = time.monotonic_ns()
-        try:
-            changed = changes(self.events.notifications())
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            self._measure()
-            return self.load()
-        if not changed:
-            self._certain_ns = now
+        """The new state if something has changed; never waits. What has changed is added to `changes`.
+
+        States that came and went before they could be read are added to `passed`.
+        """
+        arrived, certain_ns = self.events.take()
+        if not arrived:
+            self._certain_ns = certain_ns
             return None
         before = self.state
-        self.state = replace(before, since_ns=now, unsure_ns=self._certain_ns)
-        self._read(changed)
-        self._certain_ns = now
-        return self.state
+        if any(one.data is None for one in arrived):
+            self._measure()
+            self.load()
+        else:
+            changed = changes(message for one in arrived for message in parse(one.data or b""))
+            if changed:
+                self.passed = list(stepwise.between(before, arrived))
+                unsure_ns = self.passed[-1].since_ns if self.passed else arrived[0].unsure_ns
+                self.state = replace(before, since_ns=certain_ns, unsure_ns=unsure_ns)
+                self._read(changed)
+            self._certain_ns = certain_ns
+        self._tell(before, arrived)
+        return self.state if self.state is not before else None
+
+    def _tell(self, before: NetworkState, arrived: list[Arrived]) -> None:
+        """After a loss what was seen is read again, too: what was lost would be told at the next occasion."""
+        self.changes += Announced(self._seen, before, self.state).changes(arrived)
+        if any(one.data is None for one in arrived):
+            self._remember()
+
+    def _remember(self) -> None:
+        self._seen.remember(self._questions.dump(GET_LINK, {}), self._questions.dump(GET_ADDRESS, {}))
 
     def refresh_links(self) -> NetworkState | None:
         """Reads the devices again, for peers in a namespace that has become known; None if nothing is new."""
@@ -239,10 +274,10 @@ def _checked_inode(fd: int, namespace: Namespace) -> int:
     return inode
 
 
-def _open() -> tuple[RouteSocket, RouteSocket, dict[int, int], int]:
-    events = RouteSocket(GROUPS)
+def _open(groups: tuple[int, ...]) -> tuple[RouteSocket, RouteSocket, int, dict[int, int], int]:
+    events = RouteSocket(groups)
     try:
-        return events, RouteSocket(), *_sizes()
+        return events, RouteSocket(), open_listing(), *_sizes()
     except BaseException:
         events.close()
         raise

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from tracer.kernel import capabilities, memory, source
 from tracer.kernel.attach import attach, is_old
 from tracer.kernel.backend import AUTO, Choice, choose
 from tracer.kernel.btf import KernelTypes
-from tracer.kernel.probes import TRACEPOINTS, Attach, Backend, Probe, functions
+from tracer.kernel.probes import COUNTERS, TRACEPOINTS, Attach, Backend, Probe, functions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +114,12 @@ class Loaded:
         """The kernel function that holds an address."""
         return str(self.program.ksym(address).decode(errors="replace"))
 
+    def map_descriptor(self, name: str) -> int:
+        """File descriptor of a map."""
+        import bcc
+
+        return int(bcc.lib.bpf_table_fd(self.program.module, name.encode()))
+
     def close(self) -> None:
         """Detach and unload."""
         for file in self.accounts.values():
@@ -129,6 +135,24 @@ def load(ring_bytes: int, backend: str = AUTO, *, with_filter: bool = True) -> L
 
     Raises NotPermitted without the rights, NotSupported when a probe that every path needs is refused.
     """
+    _check_rights()
+    choice = choose(backend)
+    build = source.Build(choice.backend, ring_bytes, with_filter)
+    return _open(choice, build, (*((probe,) for probe in TRACEPOINTS), *functions(choice.backend)))
+
+
+def load_counters() -> Loaded:
+    """Compile, load and attach what counts for `fibtrace top`; nothing is counted before it has settings.
+
+    Raises as `load` does.
+    """
+    _check_rights()
+    choice = Choice(Backend.TRACEPOINT)
+    build = source.Build(Backend.TRACEPOINT, 0, program="top/main.c")
+    return _open(choice, build, tuple((probe,) for probe in COUNTERS))
+
+
+def _check_rights() -> None:
     if os.geteuid() != 0:
         raise NotPermitted("loading probes needs root\n  try: sudo fibtrace …")
     lacking = capabilities.missing()
@@ -136,6 +160,9 @@ def load(ring_bytes: int, backend: str = AUTO, *, with_filter: bool = True) -> L
         raise NotPermitted(
             f"loading probes needs {' and '.join(lacking)}\n  run outside this container, or add them to it"
         )
+
+
+def _open(choice: Choice, build: source.Build, probes: tuple[tuple[Probe, ...], ...]) -> Loaded:
     types = KernelTypes()
     try:
         os.environ["BCC_KERNEL_SOURCE"] = str(source.bpf_directory() / "kernel")
@@ -144,10 +171,9 @@ def load(ring_bytes: int, backend: str = AUTO, *, with_filter: bool = True) -> L
         raise NotSupported(
             f"bcc's Python module is missing: {error}\n  try: apt install python3-bpfcc"
         ) from error
-    choice = choose(backend)
-    build = source.Build(choice.backend, ring_bytes, with_filter, is_old(bcc.__version__))
+    build = replace(build, old_bcc=is_old(bcc.__version__))
     loaded = Loaded(_compile(bcc.BPF, types, build), types, choice=choice)
-    for ways in (*((probe,) for probe in TRACEPOINTS), *functions(choice.backend)):
+    for ways in probes:
         _attach(bcc.BPF, loaded, ways, build)
     loaded.program.free_bcc_memory()
     memory.give_back(("libLLVM", "libclang"))
@@ -165,7 +191,7 @@ def _compile(bpf_class: Any, types: KernelTypes, build: source.Build) -> Any:
         flags = source.compiler_flags(types, headers, build)
         with _captured_stderr() as messages:
             try:
-                return Program(text=source.joined(), cflags=flags)
+                return Program(text=source.joined(build.program), cflags=flags)
             except Exception as error:  # noqa: BLE001 - bcc raises nothing narrower
                 failure = str(error)
         text = messages[-1].strip() if messages else ""
@@ -198,7 +224,8 @@ def _attach(bpf_class: Any, loaded: Loaded, ways: tuple[Probe, ...], build: sour
 
 def _missing(loaded: Loaded, probe: Probe, why: str) -> None:
     loaded.missing[probe.name] = why
-    if probe.needed:
+    there = probe.needed_if_there and loaded.types.tracepoint_arguments(probe.point) is not None
+    if probe.needed or there:
         loaded.close()
         if "Operation not permitted" in why:
             raise NotPermitted(

@@ -34,6 +34,11 @@ def wire_header() -> str:
     return (bpf_directory() / "wire.h").read_text()
 
 
+def counters_header() -> str:
+    """The text of `top/wire.h`, what the counters of `fibtrace top` are read by."""
+    return (bpf_directory() / "top/wire.h").read_text()
+
+
 def joined(name: str = "main.c") -> str:
     """The program as one text: bcc only rewrites the main file. `#line` keeps the compiler's messages right."""
     directory = bpf_directory()
@@ -64,12 +69,16 @@ def kernel_types(types: KernelTypes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What is compiled: the backend, the ring's bytes, whether anything is filtered, and whether bcc is an old one."""
+    """What is compiled: the backend, the ring's bytes, whether anything is filtered, whether bcc is an old one.
+
+    `program` is the main file below bpf/.
+    """
 
     backend: Backend
     ring_bytes: int
     with_filter: bool = True
     old_bcc: bool = False
+    program: str = "main.c"
 
 
 def compiler_flags(types: KernelTypes, headers: Path, build: Build) -> list[str]:
@@ -82,7 +91,6 @@ def compiler_flags(types: KernelTypes, headers: Path, build: Build) -> list[str]
         "RING_PAGES": ring_bytes // 4096,
         "WAKE_EVERY": max(1, ring_bytes // RECORD_BYTES // 16),
         "WITH_FILTER": int(build.with_filter),
-        "TRACE_IPV6": 0,  # until fib6_table_lookup is probed, a path without its decisions would be a wrong one
         "FLOW_TOS": "flowic_dscp" if "flowic_dscp" in common else "flowic_tos",
     }
     for name in ARGUMENT_COUNTS:

@@ -7,17 +7,26 @@ from types import MappingProxyType
 
 from tracer.errors import BadRequest
 from tracer.lab.basic import LOCAL_LAB, ROUTER, SERVER_LAB
+from tracer.lab.docker import DOCKER
 from tracer.lab.drops import ERRORS, RPFILTER
+from tracer.lab.labs6 import LABS6
+from tracer.lab.multihomed import MULTIHOMED
+from tracer.lab.openvpn import OPENVPN, OPENVPN_TCP
 from tracer.lab.policy import POLICY
 from tracer.lab.remote import WIREGUARD
+from tracer.lab.shadowsocks import SHADOWSOCKS
 from tracer.lab.sites import GRE, IPSEC, VXLAN
+from tracer.lab.strongswan import STRONGSWAN
 from tracer.lab.topology import Lab
 from tracer.lab.translate import MULTIPATH, NAT
 from tracer.lab.virtual import DUMMY, VLAN, VRF
+from tracer.lab.wireguard_go import WIREGUARD_GO
 
 _LABS = (
     *(ROUTER, POLICY, ERRORS, RPFILTER, MULTIPATH, LOCAL_LAB, NAT, SERVER_LAB),
     *(VRF, DUMMY, VLAN, VXLAN, GRE, IPSEC, WIREGUARD),
+    *(OPENVPN, OPENVPN_TCP, WIREGUARD_GO, STRONGSWAN, SHADOWSOCKS, DOCKER, MULTIHOMED),
+    *LABS6,
 )
 _BY_NAME: Mapping[str, Lab] = MappingProxyType({lab.name: lab for lab in _LABS})
 

@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tracer.errors import BadRequest, NotPermitted, TracerError
-from tracer.lab.build import build
+from tracer.lab.build import build, finish
 from tracer.lab.catalog import find
+from tracer.lab.daemons import Relay, relays, set_up
 from tracer.lab.needs import check
 from tracer.lab.processes import Child, Start, await_ready, end, start
-from tracer.lab.programs import argv, require
+from tracer.lab.programs import argv, place, require
 from tracer.lab.signals import held, unwound
 from tracer.lab.state import NETNS_DIR, ROOT, Process, State, existing, locked, netns_inode, start_time
-from tracer.lab.topology import Lab, Step
+from tracer.lab.topology import Lab, Service, Step
 
 _STEP_S = 30.0
 
@@ -48,6 +49,11 @@ class Running:
     def namespaces(self) -> dict[str, int]:
         """Names of its network namespaces and their inodes."""
         return {name: inode for name, inode in self.state.namespaces().items() if inode is not None}
+
+    @property
+    def relays(self) -> tuple[Relay, ...]:
+        """The processes that read packets and send others for them, by a TUN device or as a proxy."""
+        return relays(self.lab, self.state)
 
     def traffic(self) -> Iterator[StepResult]:
         """Run the steps in order; yields each when it has ended, background steps after all others."""
@@ -139,6 +145,8 @@ def _up(lab: Lab, *, keep: bool) -> Running:
                 State.create(lab.name, keep=keep)
             build(lab, state, lock)
             _start_services(running_lab, with_us=not keep)
+            set_up(lab, state, lock)
+            finish(lab, lock)
             state.record(ready=True)
         except BaseException:
             with held():
@@ -181,10 +189,17 @@ def _start_services(running_lab: Running, *, with_us: bool) -> None:
     www.mkdir()
     (www / "index.html").write_text("<!doctype html><title>fibtrace lab</title><p>It was routed here.\n")
     for service in running_lab.lab.services:
-        command = argv(service.program, state.directory)
-        what = Start(service.netns, service.label, command, with_us=with_us, own_group=True)
-        running_lab.children.append(start(state, what))
+        if service.after:
+            await_ready(running_lab.children)
+        running_lab.children.append(start(state, _start_of(service, state, with_us=with_us)))
     await_ready(running_lab.children)
+
+
+def _start_of(service: Service, state: State, *, with_us: bool) -> Start:
+    command = argv(service.program, state.directory, service.label)
+    own = place(state.directory, service.label)
+    ready = own / service.ready.removeprefix("/") if service.ready.startswith("/") else service.ready
+    return Start(service.netns, service.label, command, with_us, own_group=True, ready=ready)
 
 
 def _remove(state: State) -> None:

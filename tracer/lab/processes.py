@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -32,13 +33,17 @@ _ours: dict[int, subprocess.Popen[bytes]] = {}
 
 @dataclass(frozen=True)
 class Start:
-    """How to start a process: where, what, and whether it dies with us and hears our Ctrl-C."""
+    """How to start a process: where, what, and whether it dies with us and hears our Ctrl-C.
+
+    `ready` is the end of the line by which it says that it can be talked to, or the socket on which it then listens.
+    """
 
     netns: str
     label: str
     argv: list[str]
     with_us: bool
     own_group: bool
+    ready: str | Path = "ready"
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,18 @@ class Child:
     label: str
     popen: subprocess.Popen[bytes]
     log: Path
+    says: str | Path
 
     def output(self) -> str:
         """Return what it has printed so far, stdout and stderr."""
         return self.log.read_text(errors="replace")
+
+    def ready(self) -> bool:
+        """Return whether it can be talked to."""
+        if isinstance(self.says, str):
+            return any(line.endswith(self.says) for line in self.output().splitlines())
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(str(self.says)) == 0
 
 
 def start(state: State, what: Start) -> Child:
@@ -81,18 +94,18 @@ def start(state: State, what: Start) -> Child:
                     os.write(opener, b"go\n")
         finally:
             os.close(opener)
-    return Child(what.label, popen, log)
+    return Child(what.label, popen, log, what.ready)
 
 
 def await_ready(children: Iterable[Child]) -> None:
-    """Return when each server has said `ready`.
+    """Return when each server is ready.
 
     Raises:
-        TracerError: one has ended, or has not said it within `READY_S`; its own words are in the message.
+        TracerError: one has ended, or was not ready within `READY_S`; its own words are in the message.
     """
     deadline = time.monotonic() + READY_S
     for child in children:
-        while not child.output().startswith("ready"):
+        while not child.ready():
             if child.popen.poll() is not None:
                 raise TracerError(
                     f"cannot start {child.label}: {child.output().strip() or 'it ended at once'}"

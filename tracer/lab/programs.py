@@ -16,7 +16,24 @@ _PACKAGES = {
     "nft": "nftables",
     "setpriv": "util-linux",
     "wg": "wireguard-tools",
+    "nsenter": "util-linux",
+    "charon-systemd": "charon-systemd",
+    "swanctl": "strongswan-swanctl",
+    "ss-server": "shadowsocks-libev",
+    "ss-local": "shadowsocks-libev",
+    "ss-redir": "shadowsocks-libev",
+    "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so": "libcharon-extra-plugins",
 }
+DAEMON = "daemon"
+# A real server: it runs in its own directory, with its own /run, and sees its own files below etc in /etc, where
+# it looks for them by itself (and where AppArmor, which goes by the path, lets it).
+_DAEMON = """
+cd "$1" && shift || exit 1
+[ ! -d etc ] || (cd etc && find . -type f) | while read -r file; do
+    mount --bind "etc/$file" "/etc/$file" || exit 1
+done || exit 1
+mount --bind run /run && exec "$@"
+"""
 
 
 def require(program: str) -> str:
@@ -25,36 +42,44 @@ def require(program: str) -> str:
     Raises:
         NotSupported: it is not installed; the message names the package.
     """
-    path = shutil.which(program)
+    path = program if Path(program).is_file() else shutil.which(program)
     if path is None:
         package = _PACKAGES.get(program, program)
         raise NotSupported(f"the lab needs {program}, which is not installed\ntry: apt install {package}")
     return path
 
 
-def argv(program: Program, directory: Path) -> list[str]:
-    """Expand a step's program; `directory` is the lab's, from which its HTTP servers serve `www`.
+def place(directory: Path, label: str) -> Path:
+    """Return the directory of a real server: its keys, its configuration, its /run."""
+    return directory / label
 
-    `get ADDRESS PORT` is curl where it is installed, else a client of ours; the first word of any other
+
+def argv(program: Program, directory: Path, label: str = "") -> list[str]:
+    """Expand a program; `directory` is the lab's, from which its HTTP servers serve `www`.
+
+    `daemon PROGRAM` is that program of the distribution, under the label of its service. `get ADDRESS PORT [PROXY]`
+    is curl where it is installed, else a client of ours (through a PROXY only curl); the first word of any other
     program is `ping` or a command of traffic.py.
     """
     first, *rest = program
+    if first == DAEMON:
+        own = place(directory, label)
+        return ["/bin/sh", "-c", _DAEMON, "sh", str(own), require(rest[0]), *rest[1:]]
     if first == "ping":
         return [require("ping"), "-n", "-i", "0.01", "-W", "1", *rest]
     if first == "get":
-        address, port = rest
-        if curl := shutil.which("curl"):
+        address, port, *proxy = rest
+        if curl := require("curl") if proxy else shutil.which("curl"):
             report = ["--output", "/dev/null", "--write-out", "%{http_code}\n"]
             return [
                 curl,
                 "--silent",
                 "--show-error",
-                "--noproxy",
-                "*",
+                *(["--proxy", *proxy] if proxy else ["--noproxy", "*"]),
                 "--max-time",
                 "5",
                 *report,
-                f"http://{address}:{port}/",
+                f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/",
             ]
         return _ours("http-get", address, port)
     if first == "http-server":

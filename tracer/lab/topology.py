@@ -6,8 +6,9 @@ leading `ip route add` and so on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path as File
 from typing import Literal
 
 Verdict = Literal["send", "forward", "deliver", "drop"]
@@ -37,7 +38,8 @@ class Link:
 class Device:
     """A device that is no end of a link: its kind and what `ip link add` is told after it.
 
-    `over` is the device that it lies on: a VLAN is a part of it. `address` is its hardware address.
+    `over` is the device that it lies on: a VLAN is a part of it. `address` is its hardware address. `maker` is the
+    label of the service that makes it, where the lab does not: a TUN device of a VPN.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Device:
     options: str = ""
     over: str = ""
     address: str = ""
+    maker: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Namespace:
 
     `addresses` are (device, prefix) pairs; `masters` are (device, VRF) pairs; `sysctls` are (key, value) pairs as
     sysctl(8) writes them, set after the devices exist and before they come up. `xfrm` are states and policies of
-    IPsec. Devices' names have no dots.
+    IPsec. `late` are lines of `ip -batch` for when the services are ready; `service_rules` are rules that a service
+    makes by itself. Devices' names have no dots.
     """
 
     name: str
@@ -85,14 +89,33 @@ class Namespace:
     sysctls: tuple[tuple[str, str], ...] = ()
     nft: str = ""
     forwarding: bool = False
+    late: tuple[str, ...] = ()
+    service_rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Service:
-    """A server that runs as long as the lab is up; `program` is expanded by `programs.argv`."""
+    """A server that runs as long as the lab is up; `program` is expanded by `programs.argv`.
+
+    `ready` is what it prints when it can be talked to, or the path of the socket that it then listens on. `after`:
+    it is started when those before it are ready. A service that `relays` reads packets and sends others for them:
+    by its TUN device `tun`, or, without one, as a proxy.
+    """
 
     netns: str
     label: str
+    program: Program
+    ready: str = "ready"
+    after: bool = False
+    relays: bool = False
+    tun: str | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A command that configures a running service (by its label), run where that runs and ending with 0."""
+
+    service: str
     program: Program
 
 
@@ -102,7 +125,7 @@ class Flow:
 
     dst: str
     src: str | None = None
-    proto: Literal["udp", "tcp", "icmp", "gre", "esp"] = "udp"
+    proto: Literal["udp", "tcp", "icmp", "ipv6-icmp", "gre", "esp"] = "udp"
     sport: int | None = None
     dport: int | None = None
     mark: int = 0
@@ -170,18 +193,37 @@ Path = tuple[Hop, ...]
 
 
 @dataclass(frozen=True)
+class Leg:
+    """One stretch of a way that programs cut: packets of a flow and the path that each of them takes.
+
+    A program that relays takes a packet in and sends another one, which is a packet of its own here. `exact`: there
+    is one for each packet of the step; otherwise there may be more (a handshake, acknowledgements).
+    """
+
+    flow: Flow
+    path: Path
+    exact: bool = True
+
+
+@dataclass(frozen=True)
 class Expect:
     """The paths of a step's packets.
 
     Every packet takes one of `paths`, and each of them is taken by at least one. `replies` are paths of what
     comes back because of them: the same protocol, or with `reply_icmp` ICMP errors; left empty it says
-    nothing. `copies` are paths of further copies (looped broadcasts).
+    nothing. `copies` are paths of further copies (looped broadcasts). Where programs relay, there are `legs`
+    instead of all of these, in the order in which a packet and its answer go.
     """
 
     paths: tuple[Path, ...] = ()
     replies: tuple[Path, ...] = ()
     copies: tuple[Path, ...] = ()
     reply_icmp: bool = False
+    legs: tuple[Leg, ...] = ()
+
+    def every_path(self) -> tuple[Path, ...]:
+        """Return all paths that it names."""
+        return (*self.paths, *self.replies, *self.copies, *(leg.path for leg in self.legs))
 
 
 @dataclass(frozen=True)
@@ -212,9 +254,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Lab:
-    """A topology with its traffic; `summary` is one line, `teaches` says what to look at.
+    """A topology with its traffic; `summary` is one line, `teaches` says what to look at; `family` is that of IP.
 
-    `own` are the packets that its devices send by themselves, such as a handshake.
+    `own` are the packets that its devices and services send by themselves, such as a handshake. `prepare` writes keys
+    and configurations into the lab's directory, in which each service has one of its own (`programs.place`), before
+    anything is made; `setups` are run when the services are ready. `requires` are programs that only these need.
     """
 
     name: str
@@ -225,8 +269,13 @@ class Lab:
     steps: tuple[Step, ...]
     services: tuple[Service, ...] = ()
     own: tuple[Flow, ...] = ()
+    family: Literal[4, 6] = 4
+    prepare: Callable[[File, int], None] | None = None
+    setups: tuple[Setup, ...] = ()
+    requires: Program = ()
 
-    def devices(self, netns: str) -> tuple[str, ...]:
+    def devices(self, netns: str, *, made_by_services: bool = True) -> tuple[str, ...]:
         """Return the devices of one namespace but lo: the ends of links, then the others."""
         ends = [dev for link in self.links for ns, dev in link.ends() if ns == netns]
-        return (*ends, *(dev.name for ns in self.namespaces if ns.name == netns for dev in ns.devices))
+        others = [dev for ns in self.namespaces if ns.name == netns for dev in ns.devices]
+        return (*ends, *(dev.name for dev in others if made_by_services or not dev.maker))

@@ -199,9 +199,13 @@ class Network:
     def deserialise(cls, values: Mapping[str, Any]) -> Network:
         """The inverse of `serialise`; raises BadCapture if it is not one."""
         network = cls()
+        network.extend(values)
+        return network
+
+    def extend(self, values: Mapping[str, Any]) -> None:
+        """Append the versions of a serialised network; raises BadCapture if it is not one."""
         try:
             for item in values["namespaces"]:
-                network.add(NetworkState.from_dict(item))
+                self.add(NetworkState.from_dict(item))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadCapture(f"cannot read the network configuration of the capture: {error}") from error
-        return network

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
+from tracer.model.change import Changed
 from tracer.model.columns import NAMES
 from tracer.model.why import Why
 
@@ -142,7 +143,10 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """All hops of one packet on this host; `info` is for people and is not exported."""
+    """All hops of one packet on this host; `info` is for people and is not exported.
+
+    `changed` says how it differs from the path of the packet of the same flow before it, where that was compared.
+    """
 
     packet: Value
     start_ns: Value
@@ -152,6 +156,7 @@ class Path:
     hops: tuple[Hop, ...]
     info: Value = None
     end_ns: Value = None
+    changed: Changed | None = None
 
 
 class Expander:

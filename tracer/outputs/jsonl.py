@@ -6,14 +6,16 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from tracer.enrich.flowpaths import FlowPaths
 from tracer.errors import BadCapture
+from tracer.model.change import Change, Changed
 from tracer.model.columns import NAMES, SCHEMA
 from tracer.model.path import Columns, Decision, Flow, Handed, Hop, Lookup, Path, Process, field_names
 from tracer.model.why import Why
-from tracer.outputs.paths import paths
+from tracer.outputs.timeline import compared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
 
@@ -30,27 +32,47 @@ class JsonlOutput:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self.flows = FlowPaths(None)
 
     def write(self, rows: pa.Table) -> None:
         """Append the paths of a batch; on BadCapture the file keeps what it had."""
-        for part in batched_paths(rows):
+        for part in batched_paths(rows, self.flows):
             self._sink.write("".join(_encode(path_object(path)) + "\n" for path in part).encode())
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Append an object for each change."""
+        self._sink.write("".join(_encode(change_object(change)) + "\n" for change in changes).encode())
 
     def close(self) -> None:
         """Close the file; may be called again."""
         self._sink.close()
 
 
-def batched_paths(rows: pa.Table) -> Iterator[tuple[Path, ...]]:
+def batched_paths(rows: pa.Table, flows: FlowPaths) -> Iterator[tuple[Path, ...]]:
     """Paths in groups small enough that a full disk costs little."""
-    every = paths(rows)
+    every = compared(rows, flows)
     while group := tuple(islice(every, _GROUP_PATHS)):
         yield group
 
 
+def change_object(change: Change) -> dict[str, Any]:
+    """A change as a JSON object of its own kind, told by its key `change`; what a kind does not have is left out."""
+    values = change.to_dict()
+    made = {"schema": SCHEMA, "change": values.pop("kind"), "by": None}
+    if change.pid:
+        made["by"] = {"pid": values.pop("pid"), "comm": values.pop("comm")}
+    return made | values
+
+
+def change_from_object(made: dict[str, Any]) -> Change:
+    """The inverse of `change_object`."""
+    by = made.get("by") or {}
+    return Change.from_dict({**made, **by, "kind": made["change"]})
+
+
 def path_object(path: Path) -> dict[str, Any]:
     """A path as the JSON object of the contract; keys hold what the columns of the same name hold."""
-    return {
+    made = {
         "schema": SCHEMA,
         "packet": path.packet,
         "start_ns": path.start_ns,
@@ -59,6 +81,9 @@ def path_object(path: Path) -> dict[str, Any]:
         "flow": {name: getattr(path.flow, name) for name in _FLOW},
         "hops": [_hop_object(hop) for hop in path.hops],
     }
+    if path.changed is not None:
+        made["changed"] = path.changed.to_dict()
+    return made
 
 
 def _hop_object(hop: Hop) -> dict[str, Any]:
@@ -133,6 +158,7 @@ def path_from_object(made: dict[str, Any]) -> Path:
         lost=_number(made["lost"]),
         flow=Flow(**{name: made["flow"][name] for name in _FLOW}),
         hops=tuple(_hop_from(hop) for hop in made["hops"]),
+        changed=Changed.read(made["changed"]) if made.get("changed") else None,
     )
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tracer.enrich.flowpaths import FlowPaths
 from tracer.outputs import words
-from tracer.outputs.paths import paths
+from tracer.outputs.timeline import change_line, changed_words, compared
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
+    from tracer.model.change import Change
     from tracer.model.path import Decision, Hop, Path
     from tracer.outputs.sink import Sink
 
@@ -19,10 +23,18 @@ class LineOutput:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self.flows = FlowPaths(None)
 
     def write(self, rows: pa.Table) -> None:
         """Append the lines of a batch."""
-        text = "".join(line(path) + "\n" for path in paths(rows))
+        text = "".join(line(path) + "\n" for path in compared(rows, self.flows))
+        self._put(text)
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Append a line for each change."""
+        self._put("".join(f"{change_line(change)}\n" for change in changes))
+
+    def _put(self, text: str) -> None:
         self._sink.write(text.encode(self._sink.encoding, errors="backslashreplace"))
 
     def close(self) -> None:
@@ -38,7 +50,8 @@ def line(path: Path) -> str:
         head += f" {path.info}"
     parts = [head, " ".join(_hop(hop) for hop in path.hops), f"{words.duration_ms(path):.3f}ms"]
     trouble = words.trouble(path)
-    return "  ".join([*parts, trouble] if trouble else parts)
+    parts += [trouble] if trouble else []
+    return "  ".join([*parts, changed_words(path.changed)] if path.changed is not None else parts)
 
 
 def _hop(hop: Hop) -> str:

@@ -14,10 +14,11 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from tracer.errors import BadCapture, BadRequest
+from tracer.model.change import Change
 from tracer.model.columns import COLUMNS, NAMES, SCHEMA
 from tracer.model.path import Path, path_rows
 from tracer.model.why import to_text
-from tracer.outputs.jsonl import path_from_object
+from tracer.outputs.jsonl import change_from_object, path_from_object
 from tracer.outputs.schema import CONTRACT, METADATA_KEY, arrow_field, conform
 
 _READABLE: Final = (".csv", ".jsonl", ".parquet")
@@ -26,10 +27,14 @@ _OPEN_QUOTE_LINES: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """Rows of a file, and how many lines at its end were cut off in the middle and so are not among them."""
+    """Rows of a file, and how many lines at its end were cut off in the middle and so are not among them.
+
+    `changes` are those of a JSON Lines file; the other formats have no place for them.
+    """
 
     rows: pa.Table
     dropped_lines: int = 0
+    changes: tuple[Change, ...] = ()
 
 
 def read_rows(path: str | FilePath) -> ReadResult:
@@ -105,21 +110,22 @@ def _read_jsonl(file: FilePath, data: bytes) -> ReadResult:
     cut = lines.pop()
     found, dropped = [], 0
     for number, line in enumerate(lines, 1):
-        found.append(_path(file, number, line))
+        found.append(_object(file, number, line))
     if cut:
         try:
-            found.append(_path(file, len(lines) + 1, cut))
+            found.append(_object(file, len(lines) + 1, cut))
         except BadCapture:
             if not found and not cut.startswith(b'{"schema":'):
                 raise
             dropped = 1
-    return ReadResult(_rows(file, found), dropped)
+    changes = tuple(one for one in found if isinstance(one, Change))
+    return ReadResult(_rows(file, [one for one in found if isinstance(one, Path)]), dropped, changes)
 
 
-def _path(file: FilePath, number: int, line: bytes) -> Path:
+def _object(file: FilePath, number: int, line: bytes) -> Path | Change:
     try:
         made = json.loads(line)
-        return path_from_object(made)
+        return change_from_object(made) if "change" in made else path_from_object(made)
     except BadCapture as error:
         raise BadCapture(f"cannot read {file}, line {number}: {error}") from error
     except KeyError as error:

@@ -6,12 +6,17 @@ import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from tracer.errors import BadRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
+
+    from tracer.enrich.flowpaths import FlowPaths
+    from tracer.model.change import Change
 
 FORMATS: Final = ("tree", "line", "csv", "jsonl", "parquet")
 """Every format that can be written."""
@@ -39,6 +44,16 @@ class Output(Protocol):
 
     def close(self) -> None:
         """End the output; a file is complete afterwards. May be called again."""
+
+
+@runtime_checkable
+class Told(Output, Protocol):
+    """An output that also has a place for changes of the configuration, and compares the paths of a flow."""
+
+    flows: FlowPaths
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Append changes; their times are since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +107,12 @@ def convert(
     """
     output_format(target if isinstance(target, str | Path) else "-", wanted)
     from tracer.outputs.read import read_rows
+    from tracer.outputs.timeline import write_read
 
     read = read_rows(source)
     output = open_output(target, wanted, why=why)
     try:
-        output.write(read.rows)
+        write_read(output, read)
     finally:
         output.close()
     return Converted(len(read.rows), read.dropped_lines)

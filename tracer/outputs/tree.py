@@ -9,13 +9,17 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from tracer.enrich.flowpaths import FlowPaths
 from tracer.outputs import words
-from tracer.outputs.paths import paths
+from tracer.outputs.timeline import MARK, change_line, changed_words, compared
 from tracer.outputs.tree_lines import PLAIN, Columns, Look, why_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
+    from tracer.model.change import Change
     from tracer.model.path import Decision, Hop, Path
     from tracer.outputs.sink import Sink
 
@@ -60,16 +64,23 @@ class TreeOutput:
     def __init__(self, sink: Sink, *, why: bool = False) -> None:
         self._sink = sink
         self._look = replace(look_for(sink), why=why)
+        self.flows = FlowPaths(None)
         self._inferred = False
         self._closed = False
 
     def write(self, rows: pa.Table) -> None:
         """Append the trees of a batch."""
         said = []
-        for path in paths(rows):
+        for path in compared(rows, self.flows):
             said.append(tree(path, self._look))
             self._inferred = self._inferred or has_inferred(path)
         self._put("".join(said))
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Append a line for each change, and an empty line behind them."""
+        look = self._look
+        lines = (f"{look.bold}{change_line(change)}{look.off}\n" for change in changes)
+        self._put("".join((*lines, "\n")))
 
     def close(self) -> None:
         """Write the legend and close; may be called again."""
@@ -116,9 +127,19 @@ def tree(path: Path, look: Look = PLAIN, title: str = "") -> str:
     """
     layout = _Layout(path, look)
     lines = [f"{look.bold}{title}{look.off}" if title else layout.header()]
+    if path.changed is not None:
+        lines += [f"{look.bold}{text}{look.off}" for text in _changed_lines(path)]
     for hop in path.hops:
         lines += layout.hop(hop, last=hop is path.hops[-1])
     return "\n".join(lines) + "\n\n"
+
+
+def _changed_lines(path: Path) -> list[str]:
+    """What is different from the flow's last packet, under the header."""
+    if path.changed is None:
+        return []
+    text = f"{MARK} {changed_words(path.changed)}"
+    return textwrap.wrap(text, _WRAP, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 class _Layout:

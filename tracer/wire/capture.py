@@ -40,6 +40,8 @@ class Kind(IntEnum):
     STACKS = 3
     NETWORK = 4
     ACCOUNTING = 5
+    STATES = 6
+    CHANGES = 7
 
 
 @dataclass(frozen=True, slots=True)

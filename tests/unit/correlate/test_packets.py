@@ -125,6 +125,15 @@ def test_a_bridge_sends_the_packet_on_by_its_port():
     assert packets(scene) == [["receive", "xmit"], ["xmit", "xmit"]]
 
 
+def test_a_slow_machine_takes_its_time_between_two_devices():
+    """Nothing else happened on that CPU: the VLAN device handed it to the one below, however late."""
+    scene = Scene()
+    task = scene.task(1).xmit(PACKET, BRIDGE)
+    scene.wait(30 * MS)
+    task.xmit(PACKET, R2)
+    assert packets(scene) == [["xmit", "xmit"]]
+
+
 def test_long_after_the_bridge_the_address_is_another_packets():
     """A bridge takes microseconds: what comes in a second later is a repetition."""
     scene = Scene()

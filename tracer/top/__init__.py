@@ -1,0 +1,1 @@
+"""`fibtrace top`: counters from the kernel, and what they say of rules, routes and drops."""
