@@ -21,6 +21,7 @@ LAYERS = (
     "lab",
     "pipeline",
     "replay",
+    "reporting",
     "console",
     "tracing",
     "explaining",

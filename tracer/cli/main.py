@@ -13,6 +13,7 @@ from tracer.cli.convert import convert
 from tracer.cli.doctor import doctor
 from tracer.cli.expect import WithCommand, expect
 from tracer.cli.explain import explain
+from tracer.cli.report import report
 from tracer.cli.snapshot import snapshot
 from tracer.cli.top import top
 from tracer.cli.trace import trace
@@ -29,6 +30,7 @@ app.command()(command(trace))
 app.command()(command(explain))
 app.command()(command(top))
 app.command()(command(convert))
+app.command()(command(report))
 app.command(cls=WithCommand)(command(expect))
 app.add_typer(lab.app, name="lab")
 app.command()(command(snapshot))

@@ -57,6 +57,11 @@ def read_rows(path: str | FilePath) -> ReadResult:
         raise BadCapture(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
     if not data and file.suffix == ".csv":  # JSON Lines of a trace that saw nothing are an empty file
         raise BadCapture(f"cannot read {file}: it is empty\n  a CSV has at least its header line")
+    return read_text(file, data)
+
+
+def read_text(file: FilePath, data: bytes) -> ReadResult:
+    """What stands in a .csv or .jsonl file, or in some lines of it (of a CSV behind its header)."""
     return _read_csv(file, data) if file.suffix == ".csv" else _read_jsonl(file, data)
 
 
@@ -64,7 +69,7 @@ def _read_csv(file: FilePath, data: bytes) -> ReadResult:
     header = data[: data.find(b"\n") + 1] or data
     names = header.decode(errors="replace").strip("\r\n").split(",")
     _check_columns(file, names)
-    whole = _whole_lines(data)
+    whole = whole_lines(data)
     types = {column.name: _plain(arrow_field(column).type) for column in COLUMNS}
     try:
         rows = pacsv.read_csv(
@@ -83,8 +88,8 @@ def _read_csv(file: FilePath, data: bytes) -> ReadResult:
     return ReadResult(_checked(file, rows), int(whole < len(data)))
 
 
-def _whole_lines(data: bytes) -> int:
-    """Where the last whole line ends; a line break inside quotes ends none."""
+def whole_lines(data: bytes) -> int:
+    """Where the last whole line of a CSV ends; a line break inside quotes ends none."""
     end = len(data)
     quotes = data.count(b'"')
     for _ in range(_OPEN_QUOTE_LINES):
