@@ -55,7 +55,7 @@ class Frame:
         """The payload of every kind but RECORDS; raises BadCapture when it is not JSON."""
         try:
             return json.loads(self.payload)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadCapture(f"a frame of kind {int(self.kind)} holds no JSON: {error}") from error
 
 
