@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -60,9 +61,17 @@ def fibtrace(
     """
 
 
+COMPLETION = "_FIBTRACE_COMPLETE"
+"""With this in the environment a shell asks what could come next."""
+
+
 def main() -> None:
     """Run the command line; what escapes a command (Ctrl-C while starting) ends it quietly too."""
     open_missing_streams()
+    if COMPLETION in os.environ:
+        from typer.completion import completion_init
+
+        completion_init()
     try:
         try:
             app()
