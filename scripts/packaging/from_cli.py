@@ -1,6 +1,6 @@
 """Writes what is made from the command line's own definition: the man page fibtrace.8 and the shells' completions.
 
-    python scripts/packaging/from_cli.py DIRECTORY
+python scripts/packaging/from_cli.py DIRECTORY
 """
 
 from __future__ import annotations
@@ -56,13 +56,17 @@ def man_page() -> str:
     for name, command in group.commands.items():
         lines += subcommand(f"fibtrace {name}", command)
     lines += [".SH EXIT STATUS", *table(_CODES), ".SH FILES", *table(_FILES)]
-    return "\n".join([*lines, ".SH SEE ALSO", ".BR ip\\-rule (8),", ".BR ip\\-route (8),", ".BR tcpdump (8)", ""])
+    return "\n".join(
+        [*lines, ".SH SEE ALSO", ".BR ip\\-rule (8),", ".BR ip\\-route (8),", ".BR tcpdump (8)", ""]
+    )
 
 
 def subcommand(name: str, command: Any) -> list[str]:
     """A command, or each of a group's."""
     if hasattr(command, "commands"):
-        return [line for sub, inner in command.commands.items() for line in subcommand(f"{name} {sub}", inner)]
+        return [
+            line for sub, inner in command.commands.items() for line in subcommand(f"{name} {sub}", inner)
+        ]
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
     shown = " ".join(f"\\fI{safe(argument_name(p))}\\fR" for p in arguments)

@@ -69,9 +69,9 @@ def main() -> None:
     """Run the command line; what escapes a command (Ctrl-C while starting) ends it quietly too."""
     open_missing_streams()
     if COMPLETION in os.environ:
-        from typer.completion import completion_init
+        from typer import completion
 
-        completion_init()
+        completion.completion_init()  # type: ignore[attr-defined]
     try:
         try:
             app()
