@@ -7,7 +7,6 @@ import importlib
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from tracer.console import Progress, Stop, Tidy, TidyTold, say
 from tracer.errors import BadRequest, Exit, NotSupported, TracerError
 from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, Told, open_output, output_format
+from tracer.privilege import account, drop, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -42,6 +42,9 @@ class TraceOptions:
     outputs: tuple[Path, ...] = ()
     stdout_format: str | None = "tree"
     command: tuple[str, ...] = ()
+    user: str | None = None
+    alone: bool = False
+    """This process does nothing else afterwards: it may give its capabilities up."""
     count: int | None = None
     duration_s: float | None = None
     stacks: str = "first"
@@ -101,6 +104,8 @@ def _check(options: TraceOptions) -> None:
         raise BadRequest(
             f"command not found: {options.command[0]}\n  give a program on the PATH, or its path, after --"
         )
+    if options.user is not None and not options.command:
+        raise BadRequest("--user says as whom COMMAND is run, and there is none\n  give it after --")
     if options.stacks == "none":
         raise NotSupported(
             "--stacks none: only the caller's stack tells a packet's decision from a query or a trial (ICMP errors)\n"
@@ -114,6 +119,7 @@ class _Session:
     def __init__(self, options: TraceOptions, stop: Stop) -> None:
         self._options, self._stop = options, stop
         self._child: subprocess.Popen[bytes] | None = None
+        self._user = None if options.user is None else account(options.user)
         self._recorders: list[Recorder] = []
         self._sequences: dict[int, int] = {}
         self.lost = 0
@@ -177,6 +183,9 @@ class _Session:
         )
         reader = Reader(ring, layout.record, loaded.numbers)
         stack.callback(reader.close)
+        if options.alone:
+            drop(command=bool(options.command), user=self._user is not None)
+        reader.start()
         return processing, reader
 
     def _follow(self, loaded: Loaded, follower: Follower, processing: Processing, reader: Reader) -> None:
@@ -226,12 +235,8 @@ class _Session:
             recorder.changes(changes)
 
     def _start_command(self) -> None:
-        if not self._options.command:
-            return
-        try:
-            self._child = subprocess.Popen(self._options.command, stdout=sys.stderr)  # our stdout is for data
-        except OSError as error:
-            raise BadRequest(f"cannot run {self._options.command[0]}: {error.strerror}") from error
+        if self._options.command:
+            self._child = start(self._options.command, self._user)
 
     def _at_end(self, started_ns: int) -> bool:
         options = self._options

@@ -36,6 +36,9 @@ Neighbours = Annotated[
     bool,
     typer.Option("--neighbours", help="With --changes also every neighbour, not only those that failed."),
 ]
+User = Annotated[
+    str | None, typer.Option("--user", metavar="NAME", help="Run COMMAND as this user, not as ourselves.")
+]
 Why = Annotated[
     bool,
     typer.Option("--why", help="Explain every decision: each rule in order, the route, the source check."),
@@ -79,6 +82,7 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
     ] = None,
     output: Outputs = None,
     format_: Format = "tree",
+    user: User = None,
     count: Annotated[int | None, _option("--count", "N", "End after N packets.")] = None,
     duration: Annotated[float | None, _option("--duration", "S", "End after S seconds.")] = None,
     backend: Annotated[
@@ -114,6 +118,8 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
             outputs=tuple(output or ()),
             stdout_format=None if format_ == "none" else format_,
             command=tuple(command or ()),
+            user=user,
+            alone=True,
             count=count,
             duration_s=duration,
             stacks=stacks,
