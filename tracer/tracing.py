@@ -134,7 +134,7 @@ class _Session:
         self, loaded: Loaded, follower: Follower, stack: contextlib.ExitStack
     ) -> tuple[Processing, Reader]:
         from tracer.enrich.names import system_names
-        from tracer.enrich.processes import Processes, local_ports
+        from tracer.enrich.processes import Processes, local_ports, threads
         from tracer.enrich.resolve import resolve
         from tracer.kernel import source
         from tracer.kernel.loader import check_ring_size
@@ -158,7 +158,9 @@ class _Session:
         reasons, offset_ns = loaded.types.drop_reasons, clock_offset_ns()
         for path in options.outputs:
             if path.suffix == RAW_SUFFIX:
-                self._recorders.append(Recorder(path, source.wire_header(), offset_ns, reasons))
+                partial = options.filter.given
+                made = Recorder(path, source.wire_header(), offset_ns, reasons, filtered=partial)
+                self._recorders.append(made)
                 self._recorders[-1].network(follower.network)
         processing = Processing(
             layout=layout,
@@ -170,6 +172,7 @@ class _Session:
             clock_offset_ns=offset_ns,
             ensure=follower.ensure,
             owner=Processes().owner,
+            threads=threads,
             limit=options.count,
             filtered=options.filter.given,
             changes_shown=chosen(options.changes, _inside(selection)),
