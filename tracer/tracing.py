@@ -126,7 +126,7 @@ class _Session:
             stack.callback(loaded.close)
             stack.callback(follower.close)
             processing, reader = self._assemble(loaded, follower, stack)
-            with _reported_errors(processing, self._recorders):
+            with _reported_errors(processing):
                 self._follow(loaded, follower, processing, reader)
             return self._account(loaded, processing)
 
@@ -158,10 +158,9 @@ class _Session:
         reasons, offset_ns = loaded.types.drop_reasons, clock_offset_ns()
         for path in options.outputs:
             if path.suffix == RAW_SUFFIX:
-                partial = options.filter.given
-                made = Recorder(path, source.wire_header(), offset_ns, reasons, filtered=partial)
+                made = Recorder(path, source.wire_header(), offset_ns, reasons, options.filter.given)
+                made.network(follower.network)
                 self._recorders.append(made)
-                self._recorders[-1].network(follower.network)
         processing = Processing(
             layout=layout,
             network=follower.network,
@@ -178,8 +177,7 @@ class _Session:
             changes_shown=chosen(options.changes, _inside(selection)),
             why=options.why,
         )
-        reader = Reader(ring, layout.record, loaded.numbers)
-        stack.callback(reader.close)
+        stack.callback((reader := Reader(ring, layout.record, loaded.numbers)).close)
         return processing, reader
 
     def _follow(self, loaded: Loaded, follower: Follower, processing: Processing, reader: Reader) -> None:
@@ -341,9 +339,8 @@ def _open_outputs(options: TraceOptions, clear: Callable[[], None]) -> list[Outp
 
 
 @contextlib.contextmanager
-def _reported_errors(processing: Processing, recorders: list[Recorder]) -> Iterator[None]:
+def _reported_errors(processing: Processing) -> Iterator[None]:
     """Whatever ends the run, the outputs are closed, so that what was captured can be read."""
-    del recorders
     try:
         yield
     except BaseException:

@@ -21,6 +21,7 @@ import numpy as np
 from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import Array, Records, device_keys
 from tracer.correlate.episodes import receiving
+from tracer.correlate.verdicts import AF_INET
 from tracer.model.relay import CERTAIN, FROM, LIKELY, TO, Relay
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _UNANSWERED_NS = 10_000_000
 _LATE_NS = 15_000_000
 """How long records may take until they are settled."""
 _FORGET_NS = 1_000_000_000
+_UDP_HEADERS = (28, 48)
 _TASK, _TCP, _UDP, _PUSH = 0, 6, 17, 8
 _HEADERS_OUT = (29, 190)
 """What a packet read from a TUN device is longer by when it leaves: IPv4, UDP and something, up to Ethernet and TLS."""
@@ -124,7 +126,8 @@ class Relays:
         got = np.flatnonzero((kind == kinds.READY) & (packet > 0) & (batch["proto"] == _UDP))
         enclosing = receiving(batch, group, kinds)
         came = got[enclosing[got] >= 0]
-        self._add(batch.raw[came], _Did.GOT, packet[came], batch["length"][enclosing[came]] - 28)
+        headers = np.where(batch["family"][came] == AF_INET, *_UDP_HEADERS)
+        self._add(batch.raw[came], _Did.GOT, packet[came], batch["length"][enclosing[came]] - headers)
         copy = in_task & (kind == kinds.COPY)
         from_tun = self._read_from(packet, copy, *held)
         tun = np.flatnonzero(copy & (from_tun != 0))
