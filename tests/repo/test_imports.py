@@ -25,6 +25,7 @@ LAYERS = (
     "reporting",
     "console",
     "privilege",
+    "starting",
     "tracing",
     "explaining",
     "comparing",

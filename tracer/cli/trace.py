@@ -70,6 +70,7 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
     netns: Annotated[str | None, _option("--netns", "NAME|PID|inode", "Network namespace.")] = None,
     pid: Annotated[int | None, _option("--pid", "N", "Process that sent or got the packet.")] = None,
     comm: Annotated[str | None, _option("--comm", "NAME", "Name of that process.")] = None,
+    unit: Annotated[str | None, _option("--unit", "NAME", "Its systemd unit or container.")] = None,
     uid: Annotated[int | None, _option("--uid", "N", "User that sent the packet.")] = None,
     mark: Annotated[str | None, _option("--mark", "M[/MASK]", "Firewall mark.")] = None,
     table: Annotated[str | None, _option("--table", "T", "Routing table that was searched.")] = None,
@@ -110,7 +111,8 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
         raise typer.BadParameter("--count and --duration must be positive")
     words = FilterWords(
         src=src, dst=dst, host=host, proto=proto, port=port, sport=sport, dport=dport, iif=iif, oif=oif, netns=netns,
-        pid=pid, comm=comm, uid=uid, mark=mark, table=table, role=role, drops=drops, family=family, purpose=purpose,
+        pid=pid, comm=comm, unit=unit, uid=uid, mark=mark, table=table, role=role, drops=drops, family=family,
+        purpose=purpose,
     )  # fmt: skip
     return run(
         TraceOptions(

@@ -38,6 +38,7 @@ class FilterWords:
     netns: str | None = None
     pid: int | None = None
     comm: str | None = None
+    unit: str | None = None
     uid: int | None = None
     mark: str | None = None
     table: str | None = None
@@ -69,6 +70,7 @@ def resolve(words: FilterWords, network: Network, names: Names) -> Selection:
         netns=namespace,
         pid=_number("--pid", words.pid, _U32_MAX),
         comm=None if words.comm is None else _comm(words.comm),
+        unit=words.unit,
         uid=_number("--uid", words.uid, _U32_MAX),
         mark=None if words.mark is None else _mark(words.mark),
         table=None if words.table is None else _table(words.table, names),

@@ -17,6 +17,7 @@ from tracer.errors import MALFORMED, BadCapture, BadRequest
 from tracer.model.change import Change
 from tracer.model.columns import COLUMNS, NAMES, SCHEMA
 from tracer.model.path import Path, path_rows
+from tracer.model.relay import to_text as relays
 from tracer.model.why import to_text
 from tracer.outputs.jsonl import change_from_object, path_from_object
 from tracer.outputs.schema import CONTRACT, METADATA_KEY, arrow_field, conform
@@ -137,10 +138,12 @@ def _object(file: FilePath, number: int, line: bytes) -> Path | Change:
 def _rows(file: FilePath, found: Iterable[Path]) -> pa.Table:
     rows: list[tuple[Any, ...]] = []
     complete: list[bool] = []
+    links: list[str | None] = []
     for path in found:
         whys = (d.why for hop in path.hops for d in hop.decisions if d.ts_ns is not None)
         for row, cached in path_rows(path):
             rows.append((*row, cached, None if cached is None else to_text(next(whys))))
+        links.extend([relays(path.relays)] * (len(rows) - len(complete)))
         complete.extend([path.complete] * (len(rows) - len(complete)))
     columns = list(zip(*rows, strict=True)) or [()] * (len(NAMES) + 2)
     try:
@@ -153,6 +156,7 @@ def _rows(file: FilePath, found: Iterable[Path]) -> pa.Table:
         raise _damaged(file, str(error)) from error
     table = table.append_column("complete", pa.array(complete, type=pa.bool_()))
     table = table.append_column("cached", pa.array(columns[-2], type=pa.bool_()))
+    table = table.append_column("relays", pa.array(links, type=pa.string()))
     return table.append_column("why", pa.array(columns[-1], type=pa.string()))
 
 
