@@ -126,6 +126,7 @@ function changesView(model) {
     rows: () => model.data.changes,
     columns: [
       { label: 'Time (s)', width: '110px', value: (row) => row.at, text: (row) => seconds(row.at), number: true, down: false },
+      text('Noticed', '130px', (row) => (row.late < 1e6 ? 'at once' : `up to ${duration(row.late)} late`)),
       text('Namespace', 'minmax(90px, 0.7fr)', (row) => row.netns),
       text('Kind', '100px', (row) => row.kind),
       text('Change', 'minmax(260px, 4fr)', (row) => row.text),
