@@ -102,12 +102,17 @@ def test_figures_are_those_of_the_rows(capture, shown):
     lookups = frame[frame.event == "lookup"]
     rules = {}
     for row in opened.js(
-        "model.rules.rows.map((r) => [r.netns, String(r.rule), r.text, r.packets, r.lookups, r.hits])"
+        "model.rules.rows.map((r) => [r.netns, String(r.rule), r.text, r.packets, r.lookups, r.hits, r.inferred])"
     ):
         rules[tuple(row[:3])] = row[3:]
     for key, group in lookups.groupby(["netns", "rule", "rule_text"], observed=True):
         hits = int((group.result == "hit").sum())
-        assert rules[key[0], str(key[1]), key[2]] == [group.packet.nunique(), len(group), hits]
+        assert rules[key[0], str(key[1]), key[2]] == [
+            group.packet.nunique(),
+            len(group),
+            hits,
+            int((group.evidence == "inferred").sum()),
+        ]
     tables = {
         tuple(row[:2]): row[2:]
         for row in opened.js("model.tables.rows.map((r) => [r.netns, r.table, r.lookups, r.hits])")
