@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -62,9 +63,17 @@ def fibtrace(
     """
 
 
+COMPLETION = "_FIBTRACE_COMPLETE"
+"""With this in the environment a shell asks what could come next."""
+
+
 def main() -> None:
     """Run the command line; what escapes a command (Ctrl-C while starting) ends it quietly too."""
     open_missing_streams()
+    if COMPLETION in os.environ:
+        from typer import completion
+
+        completion.completion_init()  # type: ignore[attr-defined]
     try:
         try:
             app()
