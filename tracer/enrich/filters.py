@@ -16,6 +16,7 @@ import numpy as np
 from tracer.correlate.callers import Purpose
 from tracer.correlate.links import of_the_link
 from tracer.correlate.verdicts import Event, Role, Steps, Verdict
+from tracer.enrich.units import Units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,8 @@ class Selection:
     drops: bool = False
     family: int | None = None
     purpose: Purpose | None = None
+    unit: str | None = None
+    units: Units = field(default_factory=Units)
     only_namespaces: frozenset[int] = field(default_factory=frozenset)
 
     def wire(self, layout: Layout, stacks: int, own_pid: int) -> np.ndarray[Any, Any]:
@@ -157,6 +160,8 @@ class Selection:
         ]
         if self.pid is not None or self.comm is not None or self.uid is not None:
             tests.append(self._owner_test(steps, process_of))
+        if self.unit is not None:
+            tests.append(self._unit_test(process_of(steps)[0])[steps.hop])
         return tests
 
     def _owner_test(self, steps: Steps, process_of: Callable[[Steps], tuple[Array, Array]]) -> Array:
@@ -171,6 +176,12 @@ class Selection:
             result &= (mine & (steps.records["uid"][steps.row] == self.uid)) | (
                 steps.notes["via"][steps.row] != 0
             )
+        return result
+
+    def _unit_test(self, pids: Array) -> Array:
+        """Whether each process belongs to the wanted unit or container."""
+        mine = [pid for pid in np.unique(pids[pids > 0]).tolist() if self.unit in self.units.names(pid)]
+        result: Array = np.isin(pids, mine)
         return result
 
     def _device_test(

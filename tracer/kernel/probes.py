@@ -95,7 +95,8 @@ TRACEPOINTS: tuple[Probe, ...] = (
         "sock_recv_length",
         "socket",
         "OWNER",
-        tells="the process behind a socket",
+        "READ",
+        tells="the process behind a socket, and when it read a datagram",
         define="HAVE_SOCK_RECV_LENGTH",
     ),
     _tracepoint(
