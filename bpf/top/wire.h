@@ -70,7 +70,7 @@ struct walk_info {
 	__u8 hints;          /* enum record_hint */
 	__u8 prefix_length;  /* IPv6: of the route, in bits */
 	__u8 source_length;  /* IPv6: of the route's source prefix, in bits */
-	__u8 reserved[6];   /* zero */
+	__u8 reserved[6];    /* zero */
 	__u32 tables[24];    /* the tables that were searched, in their order, as far as there is room */
 	__s32 errors[24];    /* what each of these lookups returned */
 };

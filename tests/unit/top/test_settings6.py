@@ -1,4 +1,4 @@
-"""What the kernel is told of IPv6: edges of the prefixes that rules select by, and the tables after which a walk may end."""
+"""What the kernel is told of IPv6: edges of the prefixes in rules, and the tables after which a walk may end."""
 
 from __future__ import annotations
 
