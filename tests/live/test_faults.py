@@ -106,18 +106,18 @@ def test_kill_9_leaves_readable_files_and_nothing_else(net, tmp_path, packets):
 def test_a_namespace_that_is_deleted_meanwhile(tmp_path):
     """Its paths until then are whole, the trace goes on and ends well, and the namespace is let go."""
     file = tmp_path / "x.jsonl"
-    with network("cs", "c:c0 s:s0") as net:
-        net.ip("c", "addr add 10.3.0.1/24 dev c0")
-        net.ip("s", "addr add 10.3.0.2/24 dev s0")
-        ping = " ".join(net.inside("c", "ping", "-q", "-c", "20", "-i", "0.01", "-W", "1", "10.3.0.2"))
-        steps = f"{ping}; ip netns del {net['s']}; ip -n {net['c']} link add c0 type veth; {ping}; true"
+    with network("xy", "x:x0 y:y0") as net:
+        net.ip("x", "addr add 10.3.0.1/24 dev x0")
+        net.ip("y", "addr add 10.3.0.2/24 dev y0")
+        ping = " ".join(net.inside("x", "ping", "-q", "-c", "20", "-i", "0.01", "-W", "1", "10.3.0.2"))
+        steps = f"{ping}; ip netns del {net['y']}; ip -n {net['x']} link add x0 type veth; {ping}; true"
         done = fibtrace(
-            "trace", "--netns", net["c"], "--format", "line", "-o", str(file), "--", "sh", "-c", steps
+            "trace", "--netns", net["x"], "--format", "line", "-o", str(file), "--", "sh", "-c", steps
         )
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
-        assert not Path("/run/netns", net["s"]).exists()
-        client = net["c"]
+        assert not Path("/run/netns", net["y"]).exists()
+        client = net["x"]
     paths = [json.loads(line) for line in file.read_text().splitlines()]
     answered = [
         path
