@@ -39,7 +39,7 @@ def followed(tool: subprocess.Popen[bytes], seconds: float) -> list[tuple[int, i
             break
         if now - said >= 60:  # noqa: PLR2004 - a line a minute
             said = now
-            sys.stderr.write(f"{now / 60:.0f} min: {found[-1][0]} KiB, {found[-1][1]} files" + "\n")
+            sys.stderr.write(f"{now / 60:.0f} min: {found[-1][0]} KiB, {found[-1][1]} files\n")
         time.sleep(min(seconds / 200, 10))
     return [pair for pair in found if pair[0]]
 
@@ -60,8 +60,8 @@ def soak(hours: float) -> int:
     start, end = found[int(len(found) * WARM) : len(found) // 2], found[int(len(found) * (1 - WARM)) :]
     kib, files = (max(p[i] for p in end) - max(p[i] for p in start) for i in range(2))
     good = tool.returncode == 0 and f"seen {count} packets, 0 lost" in text
-    sys.stdout.write(f"{count} packets sent; memory {kib:+} KiB, files {files:+} from the second quarter to the last" + "\n")
-    sys.stdout.write(text if not good else f"all {count} seen, 0 lost" + "\n")
+    sys.stdout.write(f"all {count} packets seen, 0 lost\n" if good else f"{count} packets sent\n{text}")
+    sys.stdout.write(f"memory {kib:+} KiB, open files {files:+} from the second quarter to the last\n")
     return int(not good or kib > MORE_KIB or files > MORE_FILES)
 
 

@@ -140,6 +140,7 @@ def _replay(
             changes_shown=chosen(changes, None),
             why=why,
         )
+        processing.correlator.relays.partial = bool(reader.header.get("partial", True))
         horizon_ns, sequences, accounting = 0, {}, None
         for frame in reader.frames():
             if frame.kind is Kind.RECORDS:

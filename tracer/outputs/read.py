@@ -17,6 +17,7 @@ from tracer.errors import MALFORMED, BadCapture, BadRequest
 from tracer.model.change import Change
 from tracer.model.columns import COLUMNS, NAMES, SCHEMA
 from tracer.model.path import Path, path_rows
+from tracer.model.relay import to_text as relays
 from tracer.model.why import to_text
 from tracer.outputs.csv import unguarded
 from tracer.outputs.jsonl import change_from_object, path_from_object
@@ -58,6 +59,11 @@ def read_rows(path: str | FilePath) -> ReadResult:
         raise BadCapture(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
     if not data and file.suffix == ".csv":  # JSON Lines of a trace that saw nothing are an empty file
         raise BadCapture(f"cannot read {file}: it is empty\n  a CSV has at least its header line")
+    return read_text(file, data)
+
+
+def read_text(file: FilePath, data: bytes) -> ReadResult:
+    """What stands in a .csv or .jsonl file, or in some lines of it (of a CSV behind its header)."""
     return _read_csv(file, data) if file.suffix == ".csv" else _read_jsonl(file, data)
 
 
@@ -65,7 +71,7 @@ def _read_csv(file: FilePath, data: bytes) -> ReadResult:
     header = data[: data.find(b"\n") + 1] or data
     names = header.decode(errors="replace").strip("\r\n").split(",")
     _check_columns(file, names)
-    whole = _whole_lines(data)
+    whole = whole_lines(data)
     types = {column.name: _plain(arrow_field(column).type) for column in COLUMNS}
     try:
         rows = pacsv.read_csv(
@@ -87,8 +93,8 @@ def _read_csv(file: FilePath, data: bytes) -> ReadResult:
     return ReadResult(_checked(file, rows), int(whole < len(data)))
 
 
-def _whole_lines(data: bytes) -> int:
-    """Where the last whole line ends; a line break inside quotes ends none."""
+def whole_lines(data: bytes) -> int:
+    """Where the last whole line of a CSV ends; a line break inside quotes ends none."""
     end = len(data)
     quotes = data.count(b'"')
     for _ in range(_OPEN_QUOTE_LINES):
@@ -136,10 +142,12 @@ def _object(file: FilePath, number: int, line: bytes) -> Path | Change:
 def _rows(file: FilePath, found: Iterable[Path]) -> pa.Table:
     rows: list[tuple[Any, ...]] = []
     complete: list[bool] = []
+    links: list[str | None] = []
     for path in found:
         whys = (d.why for hop in path.hops for d in hop.decisions if d.ts_ns is not None)
         for row, cached in path_rows(path):
             rows.append((*row, cached, None if cached is None else to_text(next(whys))))
+        links.extend([relays(path.relays)] * (len(rows) - len(complete)))
         complete.extend([path.complete] * (len(rows) - len(complete)))
     columns = list(zip(*rows, strict=True)) or [()] * (len(NAMES) + 2)
     try:
@@ -152,6 +160,7 @@ def _rows(file: FilePath, found: Iterable[Path]) -> pa.Table:
         raise _damaged(file, str(error)) from error
     table = table.append_column("complete", pa.array(complete, type=pa.bool_()))
     table = table.append_column("cached", pa.array(columns[-2], type=pa.bool_()))
+    table = table.append_column("relays", pa.array(links, type=pa.string()))
     return table.append_column("why", pa.array(columns[-1], type=pa.string()))
 
 

@@ -15,7 +15,7 @@ FIELDS = {column.name: column for column in (*COLUMNS, *INTERNAL)}
 
 def dynamic(count, **columns):
     zero = np.zeros(count, np.int64)
-    return {**dict.fromkeys(DYNAMIC, zero), "complete": np.ones(count, bool), **columns}
+    return {**dict.fromkeys(DYNAMIC, zero), "complete": np.ones(count, bool), "relays": zero - 1, **columns}
 
 
 def test_rows_are_numbered_as_they_are_added_and_gathered_in_any_order():
@@ -64,7 +64,7 @@ def test_a_table_has_the_types_of_the_catalogue():
     """In its order, whatever the rows hold."""
     statics = Statics()
     statics.add({"event": "receive", "evidence": "observed"})
-    built = table(statics, np.array([0, 0]), dynamic(2, packet=np.array([7, 8])), ["10.0.0.1"])
+    built = table(statics, np.array([0, 0]), dynamic(2, packet=np.array([7, 8])), ["10.0.0.1"], [])
     assert built.schema == pa.schema([arrow_field(column) for column in FIELDS.values()])
     assert built["packet"].to_pylist() == [7, 8]
     assert built["event"].to_pylist() == ["receive", "receive"]
