@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracer.errors import BadCapture, BadRequest, Exit
+from tracer.errors import MALFORMED, BadCapture, BadRequest, Exit
 from tracer.explaining import FORMATS, end, show
 
 if TYPE_CHECKING:
@@ -27,8 +27,15 @@ def explain_offline(words: Sequence[str], snapshot: str, stdout_format: str = "t
     if stdout_format not in FORMATS:
         raise BadRequest(f"--format {stdout_format}: there is {', '.join(FORMATS)}")
     question = parse(words, system_names())
-    world = World(_state(read_snapshot(snapshot), question.netns), system_names())
-    told, ending, decided = modelled(question, world)
+    network = read_snapshot(snapshot)
+    try:
+        world = World(_state(network, question.netns), system_names())
+        told, ending, decided = modelled(question, world)
+    except MALFORMED as error:
+        raise BadCapture(
+            f"cannot use {snapshot}: what it holds does not fit together ({type(error).__name__}: {error})\n"
+            f"  make one: fibtrace snapshot -o {snapshot}"
+        ) from error
     assumed = decided.walk.assumed if decided.walk else ()
     note = f"the model assumes: {', '.join(assumed)}" if assumed else ""
     path = question_path(question, told, world, ending)

@@ -30,7 +30,10 @@ STEPS = (
      "+ route 10.9.0.0/16 dev r0 table 100 proto bird scope link (replaces)"),
     ("route del 10.9.0.0/16 table 100", "- route 10.9.0.0/16 dev r0 table 100 proto bird scope link"),
     ("route add blackhole 10.8.0.0/16 metric 5", "+ route blackhole 10.8.0.0/16 metric 5"),
-    ("route add 2001:db8::/32 dev r0 proto static", "+ route 2001:db8::/32 dev r0 proto static metric 1024 pref medium"),
+    (
+        "route add 2001:db8::/32 dev r0 proto static",
+        "+ route 2001:db8::/32 dev r0 proto static metric 1024 pref medium",
+    ),
     ("nexthop add id 5 via 10.1.0.9 dev r0", "+ nexthop id 5 via 10.1.0.9 dev r0"),
     ("nexthop add id 9 group 5,3", "+ nexthop id 9 group 5,3"),
     ("nexthop del id 9", "- nexthop id 9 group 5,3"),

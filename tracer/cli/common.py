@@ -15,6 +15,7 @@ from typing import ParamSpec
 import typer
 
 from tracer.errors import Exit, TracerError
+from tracer.model.visible import visible
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C where a command has nothing to finish (128 + SIGINT, as shells count)."""
@@ -54,6 +55,8 @@ def end(error: BaseException) -> int:
         _discard_stdout()
         return Exit.DONE
     if isinstance(error, TracerError):
+        if error.__cause__ is not None and os.environ.get("FIBTRACE_DEBUG") == "1":
+            traceback.print_exception(error.__cause__)
         return complain(str(error), error.code)
     if isinstance(error, OSError) and error.strerror and (error.filename or not _is_bug(error)):
         return complain(
@@ -72,7 +75,7 @@ def end(error: BaseException) -> int:
 def complain(message: str, code: int) -> int:
     """Print `error: message` on stderr, its further lines indented; returns `code`."""
     first, *rest = message.strip().splitlines() or ["failed"]
-    lines = [f"error: {first}", *(f"  {line.strip()}" for line in rest if line.strip())]
+    lines = [f"error: {visible(first)}", *(f"  {visible(line.strip())}" for line in rest if line.strip())]
     print("\n".join(lines), file=sys.stderr)
     return code
 

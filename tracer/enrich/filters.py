@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracer.correlate.callers import Purpose
+from tracer.correlate.links import of_the_link
 from tracer.correlate.verdicts import Event, Role, Steps, Verdict
+from tracer.enrich.units import Units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +54,8 @@ class Selection:
     drops: bool = False
     family: int | None = None
     purpose: Purpose | None = None
+    unit: str | None = None
+    units: Units = field(default_factory=Units)
     only_namespaces: frozenset[int] = field(default_factory=frozenset)
 
     def wire(self, layout: Layout, stacks: int, own_pid: int) -> np.ndarray[Any, Any]:
@@ -85,15 +89,16 @@ class Selection:
                 record["in_device"][index], record["in_netns"][index] = ifindex, netns
             record["in_devices"] = len(self.iif)
             active |= terms["TERM_IN_DEVICE"]
-        family = self._wire_family()
+        family = self.wire_family
         if family:
             record["family"] = family
             active |= terms["TERM_FAMILY"]
         record["active"] = active
         return record
 
-    def _wire_family(self) -> int:
-        """Prefixes imply their family."""
+    @property
+    def wire_family(self) -> int:
+        """The one family that is wanted (AF_INET, AF_INET6), 0 for both; prefixes imply their family."""
         versions: set[int] = {p.version for p in (self.src, self.dst, self.host) if p is not None}
         if self.family is not None:
             versions.add(self.family)
@@ -102,7 +107,8 @@ class Selection:
     def keep(self, steps: Steps, process_of: Callable[[Steps], tuple[Array, Array]]) -> Array:
         """Which steps belong to wanted paths.
 
-        Without `purpose`, decisions that no packet came of are not wanted, but for a send that failed. `process_of`
+        Without `purpose`, decisions that no packet came of are not wanted, but for a send that failed; nor is, without
+        `proto` as well, what IPv6 hosts tell their neighbours (ARP is not shown either). `process_of`
         gives the pid and whether comm matches, per hop.
         """
         if not len(steps):
@@ -119,7 +125,10 @@ class Selection:
         if self.purpose is not None:
             return np.ones(count, bool)
         failed = (steps.event == Event.DROP) & (steps.packet < 0)
-        return _any_in_path((steps.packet > 0) | failed, path, count)
+        wanted = _any_in_path((steps.packet > 0) | failed, path, count)
+        if self.proto is None:
+            wanted &= ~_any_in_path(of_the_link(steps.records)[steps.row], path, count)
+        return wanted
 
     def _tests(self, steps: Steps, process_of: Callable[[Steps], tuple[Array, Array]]) -> list[Array]:
         """One array per kind of term; each must hold in at least one step of a wanted path."""
@@ -151,6 +160,8 @@ class Selection:
         ]
         if self.pid is not None or self.comm is not None or self.uid is not None:
             tests.append(self._owner_test(steps, process_of))
+        if self.unit is not None:
+            tests.append(self._unit_test(process_of(steps)[0])[steps.hop])
         return tests
 
     def _owner_test(self, steps: Steps, process_of: Callable[[Steps], tuple[Array, Array]]) -> Array:
@@ -165,6 +176,12 @@ class Selection:
             result &= (mine & (steps.records["uid"][steps.row] == self.uid)) | (
                 steps.notes["via"][steps.row] != 0
             )
+        return result
+
+    def _unit_test(self, pids: Array) -> Array:
+        """Whether each process belongs to the wanted unit or container."""
+        mine = [pid for pid in np.unique(pids[pids > 0]).tolist() if self.unit in self.units.names(pid)]
+        result: Array = np.isin(pids, mine)
         return result
 
     def _device_test(

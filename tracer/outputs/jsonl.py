@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 _GROUP_PATHS = 256
 _FLOW = field_names(Flow)
 _LOOKUP = tuple(name for name in field_names(Lookup) if name != "columns")
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_CONTROLS = re.compile("[\x7f-\x9f]")
+_plain = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+def _encode(value: Any) -> str:
+    """JSON in which no control character stands as it is: json leaves those above 0x7e, which terminals may obey."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", _plain(value))
 
 
 class JsonlOutput:
@@ -81,6 +88,8 @@ def path_object(path: Path) -> dict[str, Any]:
         "flow": {name: getattr(path.flow, name) for name in _FLOW},
         "hops": [_hop_object(hop) for hop in path.hops],
     }
+    if path.relays:
+        made["relays"] = [relay.to_dict() for relay in path.relays]
     if path.changed is not None:
         made["changed"] = path.changed.to_dict()
     return made

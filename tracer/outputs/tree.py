@@ -10,7 +10,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from tracer.enrich.flowpaths import FlowPaths
+from tracer.model.relay import FROM, TO
+from tracer.model.visible import made_visible
 from tracer.outputs import words
+from tracer.outputs.schema import shown
 from tracer.outputs.timeline import MARK, change_line, changed_words, compared
 from tracer.outputs.tree_lines import PLAIN, Columns, Look, why_lines
 
@@ -71,8 +74,8 @@ class TreeOutput:
     def write(self, rows: pa.Table) -> None:
         """Append the trees of a batch."""
         said = []
-        for path in compared(rows, self.flows):
-            said.append(tree(path, self._look))
+        for path in compared(shown(rows), self.flows):
+            said.append(tree(made_visible(path) if self._look.why else path, self._look))
             self._inferred = self._inferred or has_inferred(path)
         self._put("".join(said))
 
@@ -129,8 +132,10 @@ def tree(path: Path, look: Look = PLAIN, title: str = "") -> str:
     lines = [f"{look.bold}{title}{look.off}" if title else layout.header()]
     if path.changed is not None:
         lines += [f"{look.bold}{text}{look.off}" for text in _changed_lines(path)]
+    lines += [f"   {words.relay_words(relay)}" for relay in path.relays if relay.direction == FROM]
     for hop in path.hops:
         lines += layout.hop(hop, last=hop is path.hops[-1])
+    lines += [f"   {words.relay_words(relay)}" for relay in path.relays if relay.direction == TO]
     return "\n".join(lines) + "\n\n"
 
 
