@@ -89,15 +89,16 @@ class Selection:
                 record["in_device"][index], record["in_netns"][index] = ifindex, netns
             record["in_devices"] = len(self.iif)
             active |= terms["TERM_IN_DEVICE"]
-        family = self._wire_family()
+        family = self.wire_family
         if family:
             record["family"] = family
             active |= terms["TERM_FAMILY"]
         record["active"] = active
         return record
 
-    def _wire_family(self) -> int:
-        """Prefixes imply their family."""
+    @property
+    def wire_family(self) -> int:
+        """The one family that is wanted (AF_INET, AF_INET6), 0 for both; prefixes imply their family."""
         versions: set[int] = {p.version for p in (self.src, self.dst, self.host) if p is not None}
         if self.family is not None:
             versions.add(self.family)
