@@ -75,7 +75,7 @@ class TreeOutput:
         """Append the trees of a batch."""
         said = []
         for path in compared(shown(rows), self.flows):
-            said.append(tree(made_visible(path) if self._look.why else path, self._look))
+            said.append(tree(made_visible(path) if self._look.why or path.relays else path, self._look))
             self._inferred = self._inferred or has_inferred(path)
         self._put("".join(said))
 

@@ -1,4 +1,4 @@
-# noqa: INP001 - a script of its own
+# ruff: noqa: INP001 - a program, not part of a package
 """One trace for hours at a low rate: what it sees, what it holds, and whether that grows."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[1]
+TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP))
 
 from tests.live.networks import client_router_server  # noqa: E402 - the checkout is not installed
