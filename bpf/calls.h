@@ -31,8 +31,8 @@
 struct call {
 	u64 number; /* CPU and count: unique in a run, so that what is left over from a lost return is known as old */
 	u64 token; /* address of the flow key (output) or of the sk_buff (input, check) */
-	u32 saddr; /* the lookup's source, network order (input) */
-	u32 daddr; /* the lookup's destination: of a check the packet's source */
+	u32 saddr; /* the lookup's source, folded (input) */
+	u32 daddr; /* the lookup's destination, folded: of a check the packet's source */
 	u32 netns;
 	u32 ifindex;
 	u8 kind;   /* enum call_kind */
@@ -190,12 +190,21 @@ inline_always bool pop_call(struct cpu_state *cpu, u8 kind, struct call *out)
 	return false;
 }
 
+/* An address as one number: an IPv4 address is itself, as the rest is zero. */
+inline_always u32 folded(const void *address)
+{
+	const u32 *words = address;
+
+	return words[0] ^ words[1] ^ words[2] ^ words[3];
+}
+
 inline_always bool call_fits(const struct call *call, u64 flow, const struct tuple *key)
 {
+	u32 daddr = folded(key->daddr);
+
 	if (call->kind == CALL_OUTPUT)
-		return call->token == flow && call->daddr == *(u32 *)key->daddr;
-	return call->daddr == *(u32 *)key->daddr &&
-	       (call->kind == CALL_CHECK || call->saddr == *(u32 *)key->saddr);
+		return call->token == flow && call->daddr == daddr;
+	return call->daddr == daddr && (call->kind == CALL_CHECK || call->saddr == folded(key->saddr));
 }
 
 /* The innermost call that a lookup with this flow key fits, NULL when there is none. */

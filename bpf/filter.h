@@ -53,7 +53,14 @@ inline_always bool in_prefix(const u8 *address, const u8 *prefix, const u8 *mask
 	return !((a[0] ^ p[0]) & m[0]) && !((a[1] ^ p[1]) & m[1]);
 }
 
-/* Zero ports and protocol match anything when `lenient`: a flow key may not have them yet. */
+inline_always bool is_unset(const u8 *address)
+{
+	const u64 *words = (const u64 *)address;
+
+	return !(words[0] | words[1]);
+}
+
+/* Zero ports, protocol and addresses match anything when `lenient`: a flow key may not have them yet. */
 inline_always bool match_direction(struct filter *filter, const struct tuple *flow, bool swapped,
 				   bool lenient)
 {
@@ -67,14 +74,14 @@ inline_always bool match_direction(struct filter *filter, const struct tuple *fl
 	if ((terms & TERM_PROTO) && flow->proto != filter->proto && !(lenient && !flow->proto))
 		return false;
 	if ((terms & TERM_SRC) && !in_prefix(source, filter->saddr, filter->smask) &&
-	    !(lenient && !*(u32 *)source))
+	    !(lenient && is_unset(source)))
 		return false;
 	if ((terms & TERM_DST) && !in_prefix(target, filter->daddr, filter->dmask) &&
-	    !(lenient && !*(u32 *)target))
+	    !(lenient && is_unset(target)))
 		return false;
 	if ((terms & TERM_HOST) && !in_prefix(source, filter->haddr, filter->hmask) &&
 	    !in_prefix(target, filter->haddr, filter->hmask) &&
-	    !(lenient && (!*(u32 *)source || !*(u32 *)target)))
+	    !(lenient && (is_unset(source) || is_unset(target))))
 		return false;
 	if ((terms & TERM_SPORT) && sport != filter->sport && !(lenient && !sport))
 		return false;

@@ -14,11 +14,17 @@
 #endif
 #include "probes/context.c"
 #include "probes/lookup.c"
+#if TRACE_IPV6
+#include "probes/lookup6.c"
+#endif
 #include "probes/device.c"
 #include "probes/free.c"
 #include "probes/socket.c"
 #include "probes/neighbour.c"
 #if FUNCTIONS
 #include "probes/route.c"
+#if TRACE_IPV6
+#include "probes/route6.c"
+#endif
 #include "probes/stage.c"
 #endif

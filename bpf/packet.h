@@ -51,6 +51,14 @@ struct ipv6_header {
 	u8 daddr[16];
 };
 
+/* The first bytes of an extension header: what follows, and how long this one is (of a fragment: where it lies). */
+struct ipv6_extension {
+	u8 next_header;
+	u8 length;
+	u16 fragment;
+	u32 rest;
+};
+
 /* The first bytes of any transport header: ports, or ICMP type and code; TCP's flags are byte 13. */
 struct transport_header {
 	u16 first;
@@ -64,12 +72,30 @@ struct transport_header {
 #define PROTO_ICMPV6 58
 #define PROTO_SCTP 132
 #define PROTO_UDPLITE 136
+#define PROTO_HOP_BY_HOP 0
+#define PROTO_ROUTING 43
+#define PROTO_FRAGMENT 44
+#define PROTO_AUTHENTICATION 51
+#define PROTO_OPTIONS 60
+#define EXTENSIONS_AT_MOST 6
 #define FRAGMENT_OFFSET 0x1fff
+#define FRAGMENT_OFFSET_IPV6 0xfff8
 #define PKT_TYPE_MASK 7 /* the three bits of skb->pkt_type, first in their byte on little-endian machines */
 
 inline_always bool has_ports(u8 proto)
 {
 	return proto == PROTO_TCP || proto == PROTO_UDP || proto == PROTO_SCTP || proto == PROTO_UDPLITE;
+}
+
+inline_always bool is_icmp(u8 proto)
+{
+	return proto == PROTO_ICMP || proto == PROTO_ICMPV6;
+}
+
+inline_always bool is_extension(u8 proto)
+{
+	return proto == PROTO_HOP_BY_HOP || proto == PROTO_ROUTING || proto == PROTO_FRAGMENT ||
+	       proto == PROTO_AUTHENTICATION || proto == PROTO_OPTIONS;
 }
 
 inline_always u32 netns_of(struct cpu_state *cpu, const struct net *net)
@@ -124,7 +150,7 @@ inline_always void take_transport(struct tuple *flow, const struct transport_hea
 		flow->dport = host16(transport->second);
 		if (flow->proto == PROTO_TCP)
 			flow->detail = transport->rest[9];
-	} else if (flow->proto == PROTO_ICMP || flow->proto == PROTO_ICMPV6) {
+	} else if (is_icmp(flow->proto)) {
 		flow->detail = host16(transport->first);
 	}
 }
@@ -161,21 +187,58 @@ inline_always bool read_ipv4(struct tuple *flow, const void *at)
 	return true;
 }
 
+struct ipv6_headers {
+	struct ipv6_header ip;
+	struct transport_header transport;
+};
+
+/*
+ * Go over the extension headers at `at` to the transport header, and read that; `flow->proto` is then its number. False
+ * where there is none: in a fragment but the first, or behind more headers than anybody sends.
+ */
+inline_always bool skip_extensions(struct tuple *flow, struct transport_header *transport, const void *at)
+{
+#pragma unroll
+	for (int i = 0; i < EXTENSIONS_AT_MOST; i++) {
+		struct ipv6_extension extension = {};
+		u8 proto = flow->proto;
+
+		if (!is_extension(proto))
+			break;
+		if (READ(extension, at))
+			return false;
+		flow->proto = extension.next_header;
+		if (proto == PROTO_FRAGMENT && host16(extension.fragment) & FRAGMENT_OFFSET_IPV6)
+			return false;
+		if (proto == PROTO_FRAGMENT)
+			at += sizeof(extension);
+		else if (proto == PROTO_AUTHENTICATION)
+			at += (extension.length + 2) * 4;
+		else
+			at += (extension.length + 1) * 8;
+	}
+	return !is_extension(flow->proto) && !READ(*transport, at);
+}
+
 inline_always bool read_ipv6(struct tuple *flow, const void *at)
 {
-	struct transport_header transport = {};
-	struct ipv6_header ip = {};
+	struct ipv6_headers headers = {};
+	struct ipv6_header *ip = &headers.ip;
 
-	if (READ(ip, at) || ip.version_class[0] >> 4 != 6)
+	if (READ(headers, at) && bpf_probe_read_kernel(&headers, sizeof(*ip) + 8, at))
+		return false;
+	if (ip->version_class[0] >> 4 != 6)
 		return false;
 	flow->family = AF_INET6;
-	flow->proto = ip.next_header;
-	flow->ttl = ip.hop_limit;
-	flow->tos = (ip.version_class[0] & 15) << 4 | ip.version_class[1] >> 4;
-	__builtin_memcpy(flow->saddr, ip.saddr, 16);
-	__builtin_memcpy(flow->daddr, ip.daddr, 16);
-	READ(transport, at + sizeof(ip));
-	take_transport(flow, &transport);
+	flow->proto = ip->next_header;
+	flow->ttl = ip->hop_limit;
+	flow->tos = (ip->version_class[0] & 15) << 4 | ip->version_class[1] >> 4;
+	flow->ip_id = ip->version_class[2] << 8 | ip->version_class[3];
+	__builtin_memcpy(flow->saddr, ip->saddr, 16);
+	__builtin_memcpy(flow->daddr, ip->daddr, 16);
+	if (is_extension(flow->proto) && !skip_extensions(flow, &headers.transport, at + sizeof(*ip)))
+		return true;
+	take_transport(flow, &headers.transport);
 	return true;
 }
 

@@ -9,7 +9,7 @@
 #define FIBTRACE_WIRE_H
 
 enum record_kind {
-	KIND_LOOKUP = 1,      /* one table was searched: fib_table_lookup() */
+	KIND_LOOKUP = 1,      /* one table was searched: fib_table_lookup(), fib6_table_lookup() */
 	KIND_RECEIVE = 2,     /* a device handed a packet to the stack: netif_receive_skb */
 	KIND_QUEUE = 3,       /* a packet entered a queueing discipline: net_dev_queue */
 	KIND_XMIT = 4,        /* a packet was handed to a device: net_dev_start_xmit */
@@ -21,7 +21,7 @@ enum record_kind {
 	KIND_OWNER = 10,      /* a process was seen using a socket: sock_send_length, sock_recv_length */
 	KIND_NEIGHBOUR = 11,  /* a neighbour entry was created or changed: neigh_create, neigh_update */
 	KIND_RESULT = 12,     /* a call of a routing function ended: ip_route_input_noref(), ... */
-	KIND_SUPPRESSED = 13, /* a rule threw the last hit away: fib4_rule_suppress() */
+	KIND_SUPPRESSED = 13, /* a rule threw the last hit away: fib4_rule_suppress(), fib6_rule_suppress() */
 	KIND_STAGE = 14,      /* a packet passed a function of the IP layer: ip_forward(), ... */
 	KIND_COUNT = 15,      /* one more than the last kind */
 };
@@ -32,16 +32,16 @@ enum record_hint {
 	HINT_NEXTHOP_OBJECT = 4, /* the route uses a nexthop object: owner, type, protocol unknown */
 	HINT_TRACKED = 8,        /* passed the filter because this packet passed before */
 	HINT_RULE = 16,          /* rule and rule_table were read from the rule itself */
-	HINT_PREFIX = 32,        /* prefix_length was read from the result of the search */
-	HINT_SUPPRESSED = 64,    /* a rule was seen to throw this hit away */
-	HINT_CHOSEN = 128, /* nexthop and gateway are those of the route that was made of the decision */
+	HINT_PREFIX = 32,     /* prefix_length was read from the result of the search (of IPv6: the route) */
+	HINT_SUPPRESSED = 64, /* a rule was seen to throw this hit away */
+	HINT_CHOSEN = 128,    /* nexthop and gateway are those of the route that was made of the decision */
 };
 
 /* Whose call a lookup was seen in, where functions are probed. */
 enum call_kind {
 	CALL_NONE = 0,   /* not known */
-	CALL_INPUT = 1,  /* ip_route_input_noref(), for the packet `routed` */
-	CALL_OUTPUT = 2, /* ip_route_output_key_hash_rcu() */
+	CALL_INPUT = 1,  /* ip_route_input_noref(), ip6_route_input(), for the packet `routed` */
+	CALL_OUTPUT = 2, /* ip_route_output_key_hash_rcu(), ip6_route_output_flags() */
 	CALL_CHECK = 3,  /* fib_validate_source(), for the packet `routed` */
 	CALL_OTHER = 4,  /* ip_route_input_noref() for something that is not the packet it was given */
 };
@@ -54,9 +54,9 @@ enum outcome {
 
 /* Functions of the IP layer that a packet was seen in, or-ed. */
 enum stage {
-	STAGE_FORWARD = 1,  /* ip_forward() */
-	STAGE_DELIVER = 2,  /* ip_local_deliver() */
-	STAGE_OUTPUT = 4,   /* ip_output() */
+	STAGE_FORWARD = 1,  /* ip_forward(), ip6_forward() */
+	STAGE_DELIVER = 2,  /* ip_local_deliver(), ip6_input() */
+	STAGE_OUTPUT = 4,   /* ip_output(), ip6_output() */
 	STAGE_ENCRYPT = 8,  /* xfrm_output() */
 	STAGE_DECRYPT = 16, /* xfrm_input() */
 };
@@ -88,18 +88,18 @@ struct record {
 	__u32 mark;       /* firewall mark of the flow key or packet */
 	__u32 uid;        /* user id in the flow key */
 	__u32 pid;        /* process id (thread group) of the current task */
-	__u32 walked_table;  /* id of the table object that was searched */
-	__u32 owner_table;   /* id of the table that the route lives in, 0 when unknown */
-	__s32 error;         /* lookup: 0 or -errno; drop: the reason; state: the new state */
-	__u32 priority;      /* metric of the route */
-	__u32 nexthop_id;    /* id of the nexthop object, 0 when none */
-	__s32 stack;         /* id in the stack map of the caller, negative when none */
-	__u32 length;        /* length of the packet in bytes */
-	__u32 rule;          /* preference of the rule that asked for the lookup */
+	__u32 walked_table; /* id of the table object that was searched */
+	__u32 owner_table;  /* id of the table that the route lives in, 0 when unknown */
+	__s32 error;        /* lookup: 0 or -errno; drop: the reason; state: the new state */
+	__u32 priority;     /* metric of the route */
+	__u32 nexthop_id;   /* id of the nexthop object, 0 when none */
+	__s32 stack;        /* id in the stack map of the caller, negative when none */
+	__u32 length; /* length of the packet in bytes; of an IPv6 lookup: the route's source prefix in bits */
+	__u32 rule;   /* preference of the rule that asked for the lookup */
 	__u32 rule_table;    /* table that the rule names, 0 when its action is another (l3mdev, prohibit) */
 	__u16 sport;         /* source port, host order, 0 when none */
 	__u16 dport;         /* destination port, host order, 0 when none */
-	__u16 ip_id;         /* IPv4 identification field, host order */
+	__u16 ip_id;         /* IPv4 identification field, low half of the IPv6 flow label; host order */
 	__u16 cpu;           /* CPU the probe ran on */
 	__u16 ethertype;     /* skb->protocol, host order */
 	__u16 detail;        /* TCP flags, or ICMP type << 8 | code; state: the old state */

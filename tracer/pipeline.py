@@ -20,6 +20,7 @@ from tracer.enrich.names import system_names
 from tracer.enrich.reasons import PURGE_REASONS, VAGUE_REASONS
 from tracer.enrich.rules import suppressing_tables
 from tracer.model.columns import SCHEMA
+from tracer.model.routing import IPV4, IPV6
 from tracer.outputs.batch import World
 from tracer.outputs.build import RowBuilder
 from tracer.outputs.timeline import Between, follow
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from tracer.wire.layout import Layout
 
 
-_TCP_USES_IN = ("tcp_rcv_state_process", "tcp_rcv_established", "tcp_v4_rcv")
+_TCP_USES_IN = ("tcp_rcv_state_process", "tcp_rcv_established", "tcp_v4_rcv", "tcp_v6_rcv")
 """Where TCP frees a segment that it has worked on, with no reason: the last for sockets in TIME_WAIT and requests."""
 
 _END_NS = 1 << 63
@@ -136,7 +137,11 @@ class Processing:
                 self._above |= layers.above(state)
         self.context.layers = Layers.of(self._tunnels, self._above)
         pairs = {
-            state.inode << 32 | table for state in states if state for table in suppressing_tables(state)
+            state.inode << 32 | table
+            for state in states
+            if state
+            for family in (IPV4, IPV6)
+            for table in suppressing_tables(state, family)
         }
         if pairs:
             known = set(self.context.suppressing.tolist()) | pairs
@@ -184,7 +189,7 @@ class Processing:
             if address not in self._locations:
                 self._locations.add(address)
                 symbol = self.symbols.address(address)
-                if symbol.startswith("inet_rtm_getroute"):
+                if symbol.startswith(("inet_rtm_getroute", "inet6_rtm_getroute")):
                     self.context.no_packets.add(address)
                 elif symbol.startswith(_EMPTIES_A_QUEUE):
                     self.context.emptied.add(address)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* One search of one IPv4 table: fib_table_lookup(), net/ipv4/fib_trie.c. Fires once per search. */
+/*
+ * One search of one table: fib_table_lookup(), net/ipv4/fib_trie.c, and fib6_table_lookup() with its kin, net/ipv6. Fires
+ * once per search.
+ */
 
 #define STACK_FRAMES 24
 #define EEXIST 17
@@ -29,7 +32,8 @@ inline_always u64 call_site(const struct cpu_state *cpu, const struct record *re
 	site = site << 2 | (record->iif == 0 ? 0 : record->iif == 1 ? 1 : 2);
 	site = site << 1 | (record->oif != 0);
 	site = site << 1 | (cpu->softirq != 0);
-	return site << 1 | (*(u32 *)record->saddr != 0);
+	site = site << 1 | (record->family == AF_INET6);
+	return site << 1 | !is_unset(record->saddr);
 }
 
 inline_always void take_stack(void *ctx, struct cpu_state *cpu, struct record *record, u32 mode)
@@ -54,18 +58,16 @@ inline_always void take_stack(void *ctx, struct cpu_state *cpu, struct record *r
 		call_sites.update(&site, &stack);
 }
 
-inline_always void read_flow_key(struct tuple *flow, const struct flowi4 *key)
+/* What the flow keys of both families have. */
+inline_always void read_flow_key(struct tuple *flow, const struct flowi_common *common,
+				 const union flowi_uli *uli)
 {
-	__builtin_memcpy(flow->saddr, &key->saddr, 4);
-	__builtin_memcpy(flow->daddr, &key->daddr, 4);
-	flow->family = AF_INET;
-	flow->proto = key->__fl_common.flowic_proto;
-	flow->tos = key->__fl_common.FLOW_TOS;
+	flow->proto = common->flowic_proto;
 	if (has_ports(flow->proto)) {
-		flow->sport = host16(key->uli.ports.sport);
-		flow->dport = host16(key->uli.ports.dport);
-	} else if (flow->proto == PROTO_ICMP) {
-		flow->detail = (u16)key->uli.icmpt.type << 8 | key->uli.icmpt.code;
+		flow->sport = host16(uli->ports.sport);
+		flow->dport = host16(uli->ports.dport);
+	} else if (is_icmp(flow->proto)) {
+		flow->detail = (u16)uli->icmpt.type << 8 | uli->icmpt.code;
 	}
 }
 
@@ -103,12 +105,13 @@ inline_always void read_route(struct record *record, struct fib_nh_common *nhc)
 
 #define NEXTHOP(buffer, member) PICK(buffer, struct fib_nh_common, nhc_dev, member)
 
-inline_always void read_nexthop(struct cpu_state *cpu, struct record *record, struct fib_nh_common *nhc)
+/* The nexthop, and the family of the memory that it lies in (struct fib_nh or fib6_nh). */
+inline_always u8 read_nexthop(struct cpu_state *cpu, struct record *record, const struct fib_nh_common *nhc)
 {
 	BUFFER(nexthop, SPAN(struct fib_nh_common, nhc_dev, nhc_gw));
 
 	if (bpf_probe_read_kernel(nexthop, SPAN(struct fib_nh_common, nhc_dev, nhc_gw), &nhc->nhc_dev))
-		return;
+		return 0;
 	record->gateway_family = NEXTHOP(nexthop, nhc_gw_family);
 	record->nexthop_flags = NEXTHOP(nexthop, nhc_flags);
 	read_device(cpu, NEXTHOP(nexthop, nhc_dev), &record->ifindex, &record->netns);
@@ -116,10 +119,7 @@ inline_always void read_nexthop(struct cpu_state *cpu, struct record *record, st
 		__builtin_memcpy(record->gateway, &NEXTHOP(nexthop, nhc_gw), 4);
 	else if (record->gateway_family == AF_INET6)
 		__builtin_memcpy(record->gateway, &NEXTHOP(nexthop, nhc_gw), 16);
-	if (NEXTHOP(nexthop, nhc_family) == AF_INET)
-		read_route(record, nhc);
-	else
-		record->hints |= HINT_NEXTHOP_OBJECT; /* a fib6_nh: only nexthop objects lend those to IPv4 */
+	return NEXTHOP(nexthop, nhc_family);
 }
 
 inline_always u32 netns_of_task(struct cpu_state *cpu)
@@ -138,17 +138,32 @@ inline_always u32 netns_of_task(struct cpu_state *cpu)
 struct lookup {
 	u64 flow; /* address of the flow key */
 	struct fib_nh_common *nhc;
+	u32 netns; /* 0 when not known */
 	u32 table;
 	s32 error;
 };
 
 #if FUNCTIONS
+/* Where fib_table_lookup() was told to put its result is what the tracepoint does not say: the prefix. */
+inline_always void observe_result(struct calls *calls, struct record *record, const struct lookup *lookup)
+{
+	struct fib_result result = {};
+
+	if (!lookup->error && calls->searched == lookup->flow && !READ(result, calls->result) &&
+	    result.nhc == lookup->nhc) {
+		record->prefix_length = result.prefixlen;
+		record->hints |= HINT_PREFIX;
+		if (!record->owner_table && result.fi)
+			store_info(record, result.fi);
+	}
+	calls->searched = 0;
+}
+
 /* What the probed functions around a lookup know of it: whose it is, the rule, and where the result says it is. */
 inline_always void observe(struct cpu_state *cpu, struct record *record, const struct lookup *lookup,
 			   const struct tuple *key)
 {
 	struct calls *calls = calls_here(cpu);
-	struct fib_result result = {};
 	struct call *call;
 
 	if (!calls)
@@ -169,56 +184,78 @@ inline_always void observe(struct cpu_state *cpu, struct record *record, const s
 		record->hints |= HINT_RULE;
 	}
 	calls->rule_flow = 0;
-	if (!lookup->error && calls->searched == lookup->flow && !READ(result, calls->result) &&
-	    result.nhc == lookup->nhc) {
-		record->prefix_length = result.prefixlen;
-		record->hints |= HINT_PREFIX;
-		if (!record->owner_table && result.fi)
-			store_info(record, result.fi);
-	}
-	calls->searched = 0;
+	if (key->family == AF_INET)
+		observe_result(calls, record, lookup);
 }
 #endif
 
-inline_always int emit_lookup(void *ctx, struct cpu_state *cpu, const struct lookup *lookup)
+/* Begin the record of a lookup that is wanted; NULL else. */
+inline_always struct record *begin_lookup(struct cpu_state *cpu, const struct lookup *lookup,
+					  const struct tuple *flow, const struct flowi_common *common)
 {
-	struct filter *filter = the_filter();
-	struct tuple flow = {};
-	struct flowi4 key = {};
 	struct record *record;
 
-	if (!filter || READ(key, lookup->flow))
-		return 0;
 	cpu->receiving = 0;
-	read_flow_key(&flow, &key);
-	if (!want_flow(cpu, &flow, 0, key.__fl_common.flowic_mark))
+	if (!want_flow(cpu, flow, lookup->netns, common->flowic_mark))
 		return 0;
 	record = begin(cpu, KIND_LOOKUP);
 	if (!record)
 		return 0;
-	store_tuple(record, &flow);
+	store_tuple(record, flow);
 	record->flow = lookup->flow;
 	record->walked_table = lookup->table;
 	record->error = lookup->error;
-	record->iif = key.__fl_common.flowic_iif;
-	record->oif = key.__fl_common.flowic_oif;
-	record->mark = key.__fl_common.flowic_mark;
-	record->flow_scope = key.__fl_common.flowic_scope;
-	record->flow_flags = key.__fl_common.flowic_flags;
-	record->uid = key.__fl_common.flowic_uid.val;
-	if (lookup->nhc)
-		read_nexthop(cpu, record, lookup->nhc);
+	record->netns = lookup->netns;
+	record->iif = common->flowic_iif;
+	record->oif = common->flowic_oif;
+	record->mark = common->flowic_mark;
+	record->flow_scope = common->flowic_scope;
+	record->flow_flags = common->flowic_flags;
+	record->uid = common->flowic_uid.val;
+	return record;
+}
+
+/* Add what the functions around it say, and who asked, and send it. */
+inline_always int send_lookup(void *ctx, struct cpu_state *cpu, struct record *record,
+			      const struct lookup *lookup, const struct tuple *flow)
+{
+	struct filter *filter = the_filter();
+
 #if FUNCTIONS
-	observe(cpu, record, lookup, &flow);
+	observe(cpu, record, lookup, flow);
 #endif
 	if (!record->netns && !cpu->softirq) {
 		record->netns = netns_of_task(cpu);
 		record->hints |= HINT_TASK_NETNS;
 	}
-	if (filter->stacks)
+	if (filter && filter->stacks)
 		take_stack(ctx, cpu, record, filter->stacks);
 	send(record);
 	return 0;
+}
+
+inline_always int emit_lookup(void *ctx, struct cpu_state *cpu, const struct lookup *lookup)
+{
+	struct tuple flow = {.family = AF_INET};
+	struct record *record;
+	struct flowi4 key = {};
+
+	if (!the_filter() || READ(key, lookup->flow))
+		return 0;
+	__builtin_memcpy(flow.saddr, &key.saddr, 4);
+	__builtin_memcpy(flow.daddr, &key.daddr, 4);
+	flow.tos = key.__fl_common.FLOW_TOS;
+	read_flow_key(&flow, &key.__fl_common, &key.uli);
+	record = begin_lookup(cpu, lookup, &flow, &key.__fl_common);
+	if (!record)
+		return 0;
+	if (lookup->nhc) {
+		if (read_nexthop(cpu, record, lookup->nhc) == AF_INET)
+			read_route(record, lookup->nhc);
+		else
+			record->hints |= HINT_NEXTHOP_OBJECT; /* a fib6_nh: only nexthop objects lend those */
+	}
+	return send_lookup(ctx, cpu, record, lookup, &flow);
 }
 
 TRACEPOINT(fib_table_lookup)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Neighbour entries (ARP): a packet waits for one before it leaves, or is dropped for want of one. */
+/* Neighbour entries (ARP, NDP): a packet waits for one before it leaves, or is dropped for want of one. */
 
-inline_always int emit_neighbour(struct neighbour *neighbour, struct net_device *device, s32 state)
+inline_always int emit_neighbour(struct neighbour *neighbour, struct net_device *device, int family,
+				 s32 state)
 {
 	struct cpu_state *cpu = this_cpu();
 	struct tuple flow = {};
@@ -11,8 +12,11 @@ inline_always int emit_neighbour(struct neighbour *neighbour, struct net_device 
 	if (!cpu || !device)
 		return 0;
 	read_device(cpu, device, &ifindex, &netns);
-	flow.family = AF_INET;
-	bpf_probe_read_kernel(flow.daddr, 4, neighbour->primary_key);
+	flow.family = family;
+	if (family == AF_INET6)
+		bpf_probe_read_kernel(flow.daddr, 16, neighbour->primary_key);
+	else
+		bpf_probe_read_kernel(flow.daddr, 4, neighbour->primary_key);
 	if (!want_flow(cpu, &flow, netns, 0))
 		return 0;
 	record = begin(cpu, KIND_NEIGHBOUR);
@@ -26,19 +30,20 @@ inline_always int emit_neighbour(struct neighbour *neighbour, struct net_device 
 	return 0;
 }
 
-inline_always bool is_ipv4(const struct neigh_table *table)
+/* The family of a table of neighbours, 0 for one that is not traced. */
+inline_always int family_of(const struct neigh_table *table)
 {
 	int family = 0;
 
 	READ(family, &table->family);
-	return family == AF_INET;
+	return family == AF_INET || (TRACE_IPV6 && family == AF_INET6) ? family : 0;
 }
 
 TRACEPOINT(neigh_create)
 {
-	if (!is_ipv4((void *)ctx->args[0]))
-		return 0;
-	return emit_neighbour((void *)ctx->args[3], (void *)ctx->args[1], 0);
+	int family = family_of((void *)ctx->args[0]);
+
+	return family ? emit_neighbour((void *)ctx->args[3], (void *)ctx->args[1], family, 0) : 0;
 }
 
 TRACEPOINT(neigh_update)
@@ -46,10 +51,12 @@ TRACEPOINT(neigh_update)
 	struct neighbour *neighbour = (void *)ctx->args[0];
 	struct neigh_table *table = 0;
 	struct net_device *device = 0;
+	int family;
 
 	READ(table, &neighbour->tbl);
-	if (!table || !is_ipv4(table))
+	family = table ? family_of(table) : 0;
+	if (!family)
 		return 0;
 	READ(device, &neighbour->dev);
-	return emit_neighbour(neighbour, device, (u8)ctx->args[2]);
+	return emit_neighbour(neighbour, device, family, (u8)ctx->args[2]);
 }

@@ -117,34 +117,43 @@ ENTRY(fib_table_lookup)
 	return 0;
 }
 
-/* Which rule is asked. One that ends the walk by itself is told as a lookup of no table. */
-ENTRY(fib4_rule_action)
+/*
+ * Which rule is asked. One that ends the walk by itself is told as a lookup of no table: then `lookup` has its error, and
+ * true is returned.
+ */
+inline_always bool asked(struct cpu_state *cpu, const struct fib_rule *rule, struct lookup *lookup)
 {
-	struct fib_rule *rule = (void *)ARGUMENT(ctx, 1);
-	struct lookup lookup = {.flow = ARGUMENT(ctx, 2)};
-	struct cpu_state *cpu = this_cpu();
 	struct calls *calls;
 	u8 action = 0;
 
 	if (!cpu || !the_filter())
-		return 0;
+		return false;
 	calls = calls_or_new(cpu);
 	if (!calls)
-		return 0;
+		return false;
 	READ(action, &rule->action);
 	READ(calls->rule, &rule->pref);
 	READ(calls->rule_table, &rule->table);
-	calls->rule_flow = lookup.flow;
+	calls->rule_flow = lookup->flow;
 	calls->rule_number = innermost_number(calls);
 	if (action == FR_ACT_TO_TBL)
-		return 0;
+		return false;
 	calls->rule_table = 0;
-	lookup.error = -EINVAL;
+	lookup->error = -EINVAL;
 	if (action == FR_ACT_UNREACHABLE)
-		lookup.error = -ENETUNREACH;
+		lookup->error = -ENETUNREACH;
 	else if (action == FR_ACT_PROHIBIT)
-		lookup.error = -EACCES;
-	return emit_lookup(ctx, cpu, &lookup);
+		lookup->error = -EACCES;
+	return true;
+}
+
+ENTRY(fib4_rule_action)
+{
+	const struct fib_rule *rule = (void *)ARGUMENT(ctx, 1);
+	struct lookup lookup = {.flow = ARGUMENT(ctx, 2)};
+	struct cpu_state *cpu = this_cpu();
+
+	return asked(cpu, rule, &lookup) ? emit_lookup(ctx, cpu, &lookup) : 0;
 }
 
 /* A record about a call, not about a packet. */
@@ -161,9 +170,8 @@ inline_always struct record *begin_call(struct cpu_state *cpu, const struct call
 	return record;
 }
 
-RETURN(fib4_rule_suppress)
+inline_always int was_suppressed(bool suppressed)
 {
-	bool suppressed = (u8)RESULT(ctx, 3);
 	struct cpu_state *cpu = this_cpu();
 	struct record *record;
 	struct calls *calls;
@@ -181,20 +189,17 @@ RETURN(fib4_rule_suppress)
 	return 0;
 }
 
-/* The route that was made of a decision: its nexthop is chosen after the lookup (fib_select_path()). */
-inline_always void store_route(struct cpu_state *cpu, struct record *record, const struct rtable *route)
+RETURN(fib4_rule_suppress)
 {
-	struct net_device *device = 0;
-	u32 netns = 0;
-	u16 type = 0;
-	s16 error = 0;
+	return was_suppressed((u8)RESULT(ctx, 3));
+}
 
-	READ(device, &route->dst.dev);
-	read_device(cpu, device, &record->ifindex, &netns);
+inline_always void store_rtable(struct record *record, const struct rtable *route)
+{
+	u16 type = 0;
+
 	READ(type, &route->rt_type);
 	record->route_type = type;
-	READ(error, &route->dst.error);
-	record->error = error;
 	READ(record->gateway_family, &route->rt_gw_family);
 	if (record->gateway_family == AF_INET)
 		bpf_probe_read_kernel(record->gateway, 4, &route->rt_gw4);
@@ -202,12 +207,20 @@ inline_always void store_route(struct cpu_state *cpu, struct record *record, con
 		bpf_probe_read_kernel(record->gateway, 16, &route->rt_gw6);
 }
 
-inline_always int leave_call(u8 kind, s32 result, const struct rtable *route)
+/*
+ * End a call, with the route that was made of the decision: its nexthop is chosen after the lookup (fib_select_path(),
+ * fib6_select_path()). `route` is that of an output call; an input call leaves its route with the packet. NULL when nobody
+ * wants to know.
+ */
+inline_always struct record *end_call(struct cpu_state *cpu, u8 kind, s32 result,
+				      const struct dst_entry **route)
 {
-	struct cpu_state *cpu = this_cpu();
+	struct net_device *device = 0;
 	struct record *record;
 	struct call call;
 	u64 refdst = 0;
+	u32 netns = 0;
+	s16 error = 0;
 
 	if (!cpu || !the_filter() || !pop_call(cpu, kind, &call) || !call.wanted)
 		return 0;
@@ -218,10 +231,25 @@ inline_always int leave_call(u8 kind, s32 result, const struct rtable *route)
 	record->outcome = result < 0 || (kind == CALL_INPUT && result) ? OUTCOME_FAILED : OUTCOME_PASSED;
 	if (kind == CALL_INPUT && !result) {
 		READ(refdst, &((struct sk_buff *)call.token)->_skb_refdst);
-		route = (const struct rtable *)dst_of(refdst);
+		*route = dst_of(refdst);
 	}
+	if (!*route)
+		return record;
+	READ(device, &(*route)->dev);
+	read_device(cpu, device, &record->ifindex, &netns);
+	READ(error, &(*route)->error);
+	record->error = error;
+	return record;
+}
+
+inline_always int leave_call(u8 kind, s32 result, const struct dst_entry *route)
+{
+	struct record *record = end_call(this_cpu(), kind, result, &route);
+
+	if (!record)
+		return 0;
 	if (route)
-		store_route(cpu, record, route);
+		store_rtable(record, (const struct rtable *)route);
 	send(record);
 	return 0;
 }
@@ -237,7 +265,7 @@ RETURN(ip_route_output_key_hash_rcu)
 
 	if (route >= ERROR_POINTER)
 		return leave_call(CALL_OUTPUT, (s32)route, 0);
-	return leave_call(CALL_OUTPUT, 0, (const struct rtable *)route);
+	return leave_call(CALL_OUTPUT, 0, (const struct dst_entry *)route);
 }
 
 RETURN(fib_validate_source)

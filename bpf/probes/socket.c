@@ -9,6 +9,37 @@ struct owner {
 
 BPF_TABLE("lru_hash", u64, struct owner, owners, 16384);
 
+#if TRACE_IPV6
+/* An address that an IPv6 socket has for an IPv4 one: ::ffff:a.b.c.d. */
+inline_always bool is_mapped(const u8 *address)
+{
+	return !*(const u64 *)address && *(const u32 *)(address + 8) == 0xffff0000;
+}
+#endif
+
+/* The ends of a socket. One of IPv6 may speak IPv4; then it has the addresses of that, too. */
+inline_always void read_ends(struct tuple *flow, struct sock *sk)
+{
+#if TRACE_IPV6
+	if (flow->family == AF_INET6) {
+		bpf_probe_read_kernel(flow->saddr, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		bpf_probe_read_kernel(flow->daddr, 16, &sk->__sk_common.skc_v6_daddr);
+		if (!is_mapped(flow->saddr) && !is_mapped(flow->daddr))
+			return;
+		flow->family = AF_INET;
+		__builtin_memset(flow->saddr, 0, 16);
+		__builtin_memset(flow->daddr, 0, 16);
+	}
+#endif
+	bpf_probe_read_kernel(flow->saddr, 4, &sk->__sk_common.skc_rcv_saddr);
+	bpf_probe_read_kernel(flow->daddr, 4, &sk->__sk_common.skc_daddr);
+}
+
+inline_always bool is_traced(u16 family)
+{
+	return family == AF_INET || (TRACE_IPV6 && family == AF_INET6);
+}
+
 inline_always void read_socket(struct cpu_state *cpu, struct tuple *flow, struct sock *sk, u32 *netns)
 {
 	struct net *net = 0;
@@ -21,8 +52,7 @@ inline_always void read_socket(struct cpu_state *cpu, struct tuple *flow, struct
 	flow->dport = host16(flow->dport);
 	READ(proto, &sk->sk_protocol);
 	flow->proto = proto;
-	bpf_probe_read_kernel(flow->saddr, 4, &sk->__sk_common.skc_rcv_saddr);
-	bpf_probe_read_kernel(flow->daddr, 4, &sk->__sk_common.skc_daddr);
+	read_ends(flow, sk);
 	READ(net, &sk->__sk_common.skc_net.net);
 	*netns = netns_of(cpu, net);
 }
@@ -47,7 +77,7 @@ inline_always int emit_socket(struct sock *sk, int kind, s32 new_state, u16 old_
 		return 0;
 	read_socket(cpu, &flow, sk, &netns);
 	remember_socket(cpu, &flow);
-	if (flow.family != AF_INET || !want_flow(cpu, &flow, netns, 0))
+	if (!is_traced(flow.family) || !want_flow(cpu, &flow, netns, 0))
 		return 0;
 	record = begin(cpu, kind);
 	if (!record)
@@ -70,7 +100,7 @@ inline_always int note_owner(struct sock *sk)
 	u16 family = 0;
 
 	READ(family, &sk->__sk_common.skc_family);
-	if (family != AF_INET)
+	if (!is_traced(family))
 		return 0;
 	owner.pid = bpf_get_current_pid_tgid() >> 32;
 	known = owners.lookup(&key);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The functions of the IP layer that a packet passes after it was routed: net/ipv4/ip_input.c and its neighbours. */
+/* The functions of the IP layer that a packet passes after it was routed: net/ipv4/ip_input.c, net/ipv6/ip6_input.c and their neighbours. */
 
 /*
  * A packet that was seen before and lives on: its address says which, so nothing is read of it. With a filter, one that
@@ -35,6 +35,24 @@ ENTRY(ip_output)
 {
 	return passed((void *)ARGUMENT(ctx, 3), STAGE_OUTPUT);
 }
+
+#if TRACE_IPV6
+ENTRY(ip6_forward)
+{
+	return passed((void *)ARGUMENT(ctx, 1), STAGE_FORWARD);
+}
+
+/* ip6_mc_input() calls it too. */
+ENTRY(ip6_input)
+{
+	return passed((void *)ARGUMENT(ctx, 1), STAGE_DELIVER);
+}
+
+ENTRY(ip6_output)
+{
+	return passed((void *)ARGUMENT(ctx, 3), STAGE_OUTPUT);
+}
+#endif
 
 ENTRY(xfrm_input)
 {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.live.lab_legs import check_legs
-from tests.live.lab_runs import LabRun, is_of, is_of_legs, is_own, is_reply, may_be_in_list, problems
+from tests.live.lab_runs import ICMP, LabRun, is_of, is_of_legs, is_own, is_reply, may_be_in_list, problems
 
 
 def matches(path, alternatives):
@@ -42,7 +42,7 @@ def check_step(done: LabRun, label: str) -> None:
     there = [path for path in mine if is_of(step, path)]
     back = [path for path in mine if is_reply(step, path) and path not in there]
     expect = step.expect
-    if step.flow.proto == "icmp" and step.flow.dst.startswith("127."):
+    if step.flow.proto in ICMP and step.flow.dst in {"127.0.0.1", "::1"}:
         there, back = there[: step.packets], there[step.packets :]  # both directions look the same
     kinds = [matches(path, [*expect.paths, *expect.copies]) for path in there]
     sent = [path for path, kind in zip(there, kinds, strict=True) if kind < len(expect.paths)]

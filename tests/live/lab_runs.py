@@ -32,6 +32,9 @@ with open(sys.argv[2], "w") as file:
 """
 
 
+ICMP = {"icmp", "ipv6-icmp"}
+
+
 @dataclass(frozen=True)
 class LabRun:
     """What was traced of one lab, and what the kernel answered about its decisions while it was still up."""
@@ -97,7 +100,7 @@ def is_of(step: topology.Step, path: Seen) -> bool:
     flow, (proto, src, dst, sport, dport) = step.flow, path.flow()
     if (proto, dst) != (flow.proto, flow.dst) or (flow.src and src != flow.src):
         return False
-    if flow.proto == "icmp":
+    if flow.proto in ICMP:
         return True
     sports = range(flow.sport, flow.sport + 100) if flow.sport else [sport]
     return dport == flow.dport and sport in sports
@@ -112,10 +115,10 @@ def is_reply(step: topology.Step, path: Seen) -> bool:
     """Whether this is a packet that answers the step's."""
     flow, (proto, src, _, sport, _) = step.flow, path.flow()
     if step.expect.reply_icmp:
-        return proto == "icmp"
+        return proto in ICMP
     if step.expect.replies and (first := step.expect.replies[0][0].flow):
         return (proto, src, sport) == (first.proto, first.src, first.sport)
-    return proto == flow.proto and (src == flow.dst if proto == "icmp" else sport == flow.dport)
+    return proto == flow.proto and (src == flow.dst if proto in ICMP else sport == flow.dport)
 
 
 def problems(path: Seen, expected: topology.Path) -> list[str]:
@@ -192,7 +195,9 @@ def _outer_problems(routing: list[Decision], hop: topology.Hop) -> list[str]:
 
 
 def _error_problems(seen: Hop, hop: topology.Hop, decided: list[Decision]) -> list[str]:
-    (decision,) = decided
+    decision = decided[-1]
+    assert len(decided) == (1 if decision.won["family"] == 4 else 2)  # IPv6 tries again with a source address
+    assert len({(str(tried.walk()), tried.won["prefix"]) for tried in decided}) == 1
     number = -getattr(errno, hop.error)
     no_route = -errno.ENETUNREACH if decision.row["result"] == "no route" else None
     error = decision.won["error"] if hop.table else no_route

@@ -21,13 +21,20 @@ from tracer.lab.netns import inside, is_running, udp_socket
 TRAFFIC = REPO / "tracer" / "lab" / "traffic.py"
 LAB_LOCK = Path("/run/lock/fibtrace-lab-tests")
 _SYSCTLS = (
-    "net.ipv6.conf.all.disable_ipv6=1",
-    "net.ipv6.conf.default.disable_ipv6=1",
     "net.ipv4.conf.all.rp_filter=0",
     "net.ipv4.conf.default.rp_filter=0",
     "net.ipv4.ping_group_range=0 2147483647",
     "net.ipv4.icmp_ratemask=0",
 )
+_NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+# Addresses are there at once, nobody asks for routers, and every error is told.
+_IPV6 = (
+    *(f"net.ipv6.conf.{which}.{key}" for which in ("all", "default") for key in (
+        "disable_ipv6=0", "accept_dad=0", "dad_transmits=0", "router_solicitations=0", "accept_ra=0",
+    )),
+    "net.ipv6.conf.all.forwarding=1",
+    "net.ipv6.icmp.ratelimit=0",
+)  # fmt: skip
 
 
 def set_sysctls(netns: str, *settings: str) -> None:
@@ -62,6 +69,17 @@ class Net:
             ["ip", "-n", self[short], "-batch", "-"], input=text, text=True, check=True, capture_output=True
         )
 
+    def ip6(self, short: str, *lines: str) -> None:
+        """The same where nothing in the lines tells that IPv6 is meant."""
+        text = "\n".join(lines) + "\n"
+        command = ["ip", "-6", "-n", self[short], "-batch", "-"]
+        subprocess.run(command, input=text, text=True, check=True, capture_output=True)
+
+    def show(self, short: str, *words: str) -> list[str]:
+        """The lines of what `ip` prints in a namespace."""
+        command = ["ip", "-n", self[short], *words]
+        return subprocess.run(command, text=True, check=True, capture_output=True).stdout.splitlines()
+
     def inside(self, short: str, *command: str) -> list[str]:
         """The command line that runs a command in a namespace."""
         return ["nsenter", f"--net=/run/netns/{self[short]}", "--", *command]
@@ -89,7 +107,7 @@ def script(*commands: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def network(shorts: str, *links: str) -> Iterator[Net]:
+def network(shorts: str, *links: str, ipv6: bool = False) -> Iterator[Net]:
     """Namespaces with one letter each and veth links `c:c0 r:r0`; forwarding is on everywhere, all is up."""
     net = Net({short: f"ft-{os.getpid()}-{short}" for short in shorts})
     try:
@@ -102,7 +120,7 @@ def network(shorts: str, *links: str) -> Iterator[Net]:
         subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True)
         devices = [(end[0], end[2:]) for pair in pairs for end in pair]
         for short in net.names:
-            set_sysctls(net[short], *_SYSCTLS, "net.ipv4.ip_forward=1")
+            set_sysctls(net[short], *_SYSCTLS, "net.ipv4.ip_forward=1", *(_IPV6 if ipv6 else _NO_IPV6))
             net.ip(short, *(f"link set {dev} up" for dev in ["lo", *(d for s, d in devices if s == short)]))
         for short, device in devices:
             with udp_socket(net[short]) as sock:
@@ -125,6 +143,18 @@ def client_router_server() -> Iterator[Net]:
         net.ip("s", "addr add 10.2.0.2/24 dev s0", "route add default via 10.2.0.1")
         know_neighbours(net, ("c", "c0", "10.1.0.2"), ("r", "r0", "10.1.0.1"))
         know_neighbours(net, ("r", "r1", "10.2.0.1"), ("s", "s0", "10.2.0.2"))
+        yield net
+
+
+@contextlib.contextmanager
+def client_router_server6() -> Iterator[Net]:
+    """The same in IPv6: `c` fd00:1::2 - fd00:1::1 `r` fd00:2::1 - fd00:2::2 `s`."""
+    with network("crs", "c:c0 r:r0", "r:r1 s:s0", ipv6=True) as net:
+        net.ip("c", "addr add fd00:1::2/64 dev c0 nodad", "route add default via fd00:1::1")
+        net.ip("r", "addr add fd00:1::1/64 dev r0 nodad", "addr add fd00:2::1/64 dev r1 nodad")
+        net.ip("s", "addr add fd00:2::2/64 dev s0 nodad", "route add default via fd00:2::1")
+        know_neighbours(net, ("c", "c0", "fd00:1::2"), ("r", "r0", "fd00:1::1"))
+        know_neighbours(net, ("r", "r1", "fd00:2::1"), ("s", "s0", "fd00:2::2"))
         yield net
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from tests.live.tracing import Decision, Row, Seen
 from tracer.lab.netns import inside
 
-_LOCAL, _MAIN, _LOOPBACK = 255, 254, 1
+_LOCAL, _MAIN, _LOOPBACK, _IPV4 = 255, 254, 1, 4
 _COMPARED = ("table_id", "walked_table_id", "prefix", "gateway", "dev", "route_type")
 # What `ip route get` answers where no route is found, by what decided.
 _ERRORS = {
@@ -34,6 +34,7 @@ class Question:
     """One distinct question with what fibtrace says the answer is."""
 
     netns: str
+    family: int
     words: tuple[str, ...]
     said: tuple[tuple[str, Any], ...]
 
@@ -67,7 +68,9 @@ def compare(paths: Iterable[Seen], namespaces: list[str]) -> Comparison:
     Their rp_filter is switched off: else the source check of our own question would answer it. Source checks
     are questions of their own here.
     """
-    worlds = {name: _World(_devices(name), _rules_ask_for_origin(name)) for name in namespaces}
+    worlds = {
+        name: _World(_devices(name), _rules_ask_for_origin(name), _addresses(name)) for name in namespaces
+    }
     for name in namespaces:
         inside(name, _no_source_checks)
     result, questions = Comparison(), Counter()
@@ -82,14 +85,19 @@ def compare(paths: Iterable[Seen], namespaces: list[str]) -> Comparison:
                 else:
                     questions[question] += 1
     result.compared, result.asked = questions.total(), len(questions)
-    for name in namespaces:
-        _ask(name, {q: n for q, n in questions.items() if q.netns == name}, result)
+    for place in dict.fromkeys((question.netns, question.family) for question in questions):
+        _ask(*place, {q: n for q, n in questions.items() if (q.netns, q.family) == place}, result)
     return result
 
 
 def _devices(netns: str) -> dict[int, str]:
     links = json.loads(_ip(netns, "-json", "link", "show").stdout)
     return {link["ifindex"]: link["ifname"] for link in links}
+
+
+def _addresses(netns: str) -> frozenset[str]:
+    links = json.loads(_ip(netns, "-json", "address", "show").stdout)
+    return frozenset(address["local"] for link in links for address in link.get("addr_info", ()))
 
 
 def _no_source_checks() -> None:
@@ -108,12 +116,17 @@ def _rules_ask_for_origin(netns: str) -> bool:
     return any("iif" in rule or rule["src"] != "all" for rule in rules)
 
 
+def _is_set(address: str) -> bool:
+    return not ipaddress.ip_address(address).is_unspecified
+
+
 @dataclass(frozen=True)
 class _World:
-    """Of a namespace: its devices by index, and whether its rules ask where a packet came from."""
+    """Of a namespace: its devices by index, whether its rules ask where a packet came from, and its addresses."""
 
     devices: dict[int, str]
     origin_matters: bool
+    addresses: frozenset[str]
 
 
 def _question(netns: str, decision: Decision, world: _World) -> Question | str:
@@ -125,14 +138,22 @@ def _question(netns: str, decision: Decision, world: _World) -> Question | str:
         return "without a decision row"
     key = decision.lookups[0]
     target = ipaddress.ip_address(key["dst"])
-    if target.is_multicast:
-        return "to a multicast group: __mkroute_output forgets the route, fibmatch answers EHOSTUNREACH"
+    if target.is_multicast and (target.version == _IPV4 or key["iif"] != _LOOPBACK):
+        return "to a multicast group, in IPv6 from a device: the kernel does not say the route"
     if key["dst"] == "255.255.255.255":
         return "to the limited broadcast: decided without the tables"
-    if key["iif"] != _LOOPBACK and key["oif"]:
-        # The second try of a source check. RTM_GETROUTE takes `iif` or `oif`: ask without the origin.
+    # RTM_GETROUTE takes `iif` or `oif`, and no source of another host, for which a transparent socket takes and
+    # answers packets: ask without the origin then.
+    second_try = key["iif"] != _LOOPBACK and bool(key["oif"])
+    foreign = key["iif"] == _LOOPBACK and key["src"] not in world.addresses | {"0.0.0.0"}
+    if second_try or foreign:
         if world.origin_matters:
-            return "with iif and oif (second try of a source check) where rules ask for the origin"
+            what = (
+                "with iif and oif (second try of a source check)"
+                if second_try
+                else "from another host's address"
+            )
+            return f"{what} where rules ask for the origin"
         key = key | {"iif": _LOOPBACK, "src": "0.0.0.0"}
     words = [key["dst"], *_selectors(key, world.devices)]
     said = {
@@ -140,11 +161,11 @@ def _question(netns: str, decision: Decision, world: _World) -> Question | str:
     }
     by_rule = won["result"] == last["result"] and won["table_id"] is None
     said |= {"bound": bool(key["oif"]), "result": last["result"], "by_rule": by_rule}
-    return Question(netns, tuple(words), tuple(said.items()))
+    return Question(netns, key["family"], tuple(words), tuple(said.items()))
 
 
 def _selectors(key: Row, devices: dict[int, str]) -> list[str]:
-    words = ["from", key["src"]] if key["src"] != "0.0.0.0" else []
+    words = ["from", key["src"]] if _is_set(key["src"]) else []
     if key["iif"] != _LOOPBACK:
         words += ["iif", devices[key["iif"]]]
     if key["oif"]:
@@ -159,22 +180,22 @@ def _selectors(key: Row, devices: dict[int, str]) -> list[str]:
     return words
 
 
-def _ask(netns: str, questions: dict[Question, int], result: Comparison) -> None:
+def _ask(netns: str, family: int, questions: dict[Question, int], result: Comparison) -> None:
     order = list(questions)
-    full = _batch(netns, [("fibmatch", *question.words) for question in order])
-    plain = _batch(netns, [question.words for question in order])
+    full = _batch(netns, family, [("fibmatch", *question.words) for question in order])
+    plain = _batch(netns, family, [question.words for question in order])
     listed: dict[int, list[Row]] = {}
     for question, route, way in zip(order, full, plain, strict=True):
         said = dict(question.said)
-        for wrong in _differences(netns, said, route, way, listed):
+        for wrong in _differences((netns, family), said, (route, way), listed):
             line = f"{netns}: ip route get {' '.join(question.words)}: {wrong}; fibtrace says {said}"
             result.differ += [line] * questions[question]
 
 
-def _batch(netns: str, lines: list[tuple[str, ...]]) -> list[Row | str]:
+def _batch(netns: str, family: int, lines: list[tuple[str, ...]]) -> list[Row | str]:
     """The answers to `route get` lines: the route, or the words of the error."""
     text = "\n".join("route get " + " ".join(words) for words in lines) + "\n"
-    done = _ip(netns, "-json", "-force", "-batch", "-", text=text)
+    done = _ip(netns, f"-{family}", "-json", "-force", "-batch", "-", text=text)
     failed: dict[int, str] = {}
     words: list[str] = []
     for line in done.stderr.splitlines():
@@ -198,10 +219,10 @@ def _objects(text: str) -> list[Any]:
 
 
 def _differences(
-    netns: str, said: Row, route: Row | str, way: Row | str, listed: dict[int, list[Row]]
+    place: tuple[str, int], said: Row, answers: tuple[Row | str, Row | str], listed: dict[int, list[Row]]
 ) -> list[str]:
     """In what the kernel's answers differ from what fibtrace says."""
-    result = said["result"]
+    result, (route, way) = said["result"], answers
     errors = (_RULE_ERRORS if said["by_rule"] else _ERRORS).get(result)
     if result == "no route" and said["bound"]:
         # ip_route_output_key_hash_rcu() then takes the destination to be on that link: fibmatch has no route.
@@ -212,7 +233,7 @@ def _differences(
     if isinstance(route, str):
         return [f"the kernel: {route}"]
     found = _route_differences(said, route, way)
-    if not _is_listed(netns, said, _as_ip(said["prefix"]), listed):
+    if not _is_listed(place, said, _as_ip(said["prefix"]), listed):
         found.append(f"`ip route show table {said['table_id']}` has no {said['route_type']} {said['prefix']}")
     return found
 
@@ -241,7 +262,10 @@ def _nexthop(route: Row) -> tuple[str | None, str | None]:
 
 
 def _as_ip(prefix: str | None) -> str | None:
-    return prefix.removesuffix("/32").replace("0.0.0.0/0", "default") if prefix else None
+    if not prefix:
+        return None
+    net = ipaddress.ip_network(prefix)
+    return "default" if not net.prefixlen else prefix.removesuffix(f"/{net.max_prefixlen}")
 
 
 def _table_number(route: Row, *, merged: bool) -> int:
@@ -252,11 +276,12 @@ def _table_number(route: Row, *, merged: bool) -> int:
     return {"local": _LOCAL, "main": _MAIN, "default": 253}.get(name) or int(name)
 
 
-def _is_listed(netns: str, said: Row, prefix: str | None, listed: dict[int, list[Row]]) -> bool:
+def _is_listed(place: tuple[str, int], said: Row, prefix: str | None, listed: dict[int, list[Row]]) -> bool:
     """Whether the owning table holds such a route: `ip route get` cannot say while local and main are merged."""
-    table = said["table_id"]
+    table, (netns, family) = said["table_id"], place
     if table not in listed:
-        listed[table] = json.loads(_ip(netns, "-json", "route", "show", "table", str(table)).stdout or "[]")
+        words = (f"-{family}", "-json", "route", "show", "table", str(table))
+        listed[table] = json.loads(_ip(netns, *words).stdout or "[]")
     kind = said["route_type"]
     return any(r["dst"] == prefix and r.get("type", "unicast") == kind for r in listed[table])
 

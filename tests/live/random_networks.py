@@ -112,6 +112,7 @@ KNOWN_OBJECTS = {IPV4: st.sampled_from((1, 2, 3, 4, 10, 11)), IPV6: st.sampled_f
 REJECTS = st.sampled_from((6, 7, 8))
 LOCAL_TABLE = st.sampled_from((255, 100))
 OWN = {IPV4: st.sampled_from(OWN4), IPV6: st.sampled_from(OWN6)}
+# Of the paths of one route a dump tells the first one's preference only, so gateways have none here.
 PREFERENCES = st.sampled_from((0, 0, 0, 1, 3))
 
 
@@ -152,7 +153,11 @@ def _filled(draw: st.DrawFn, route: Route, kind: str) -> Route:
     prefsrc = number(draw(OWN[family])) if draw(HOST) == 0 else None
     scope = 253 if family == IPV4 and not hop.gateway_family and draw(THIRD) else 0
     return replace(
-        route, nexthops=(hop,), prefsrc=prefsrc, scope=scope, pref=draw(PREFERENCES) if family == IPV6 else 0
+        route,
+        nexthops=(hop,),
+        prefsrc=prefsrc,
+        scope=scope,
+        pref=draw(PREFERENCES) if family == IPV6 and not hop.gateway_family else 0,
     )
 
 

@@ -22,6 +22,7 @@ class Agreement:
 
     compared: int = 0
     equal: int = 0
+    holes: int = 0
     differ: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     scored: Counter[str] = field(default_factory=Counter)
@@ -39,6 +40,8 @@ class Agreement:
         found += [
             f"  {what}: {self.right[what]} of {self.scored[what]} inferred as observed" for what in _SCORED
         ]
+        if self.holes:
+            found.append(f"  left out: {self.holes} paths that say they may have a hole")
         found += [
             f"  differ in {kind}: {number}, such as {self.examples[kind]}"
             for kind, number in self.differ.most_common()
@@ -47,7 +50,9 @@ class Agreement:
 
 
 def compare(left: list[Seen], right: list[Seen], into: Agreement) -> None:
-    """Compare the paths of one lab; `left` infers what `right` observes."""
+    """Compare the paths of one lab; `left` infers what `right` observes. Those that may have a hole are counted."""
+    into.holes += sum(map(holed, left)) + sum(map(holed, right))
+    left, right = ([path for path in paths if not holed(path)] for paths in (left, right))
     partners: dict[tuple[object, ...], list[Seen]] = {}
     for path in right:
         partners.setdefault(_key(path), []).append(path)
@@ -69,6 +74,11 @@ def compare(left: list[Seen], right: list[Seen], into: Agreement) -> None:
 def _key(path: Seen) -> tuple[object, ...]:
     """What tells packets apart without their number: the flow as it was made, and what the packet is."""
     return (*path.flow(), path.first.get("info"), path.first["event"] == "lookup")
+
+
+def holed(path: Seen) -> bool:
+    """Whether the path says that records of its time were lost."""
+    return any(row["lost"] for row in path.rows)
 
 
 def _start_ns(path: Seen) -> int:

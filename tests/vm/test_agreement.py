@@ -26,5 +26,6 @@ def test_backends_agree_about_every_decision(one, two):
     if "FIBTRACE_OUT" in os.environ:
         Path(os.environ["FIBTRACE_OUT"], f"agreement-{one}-{two}.txt").write_text(text + "\n")
     assert found.compared > 100, text
+    assert found.holes < found.compared / 20, text
     assert found.equal >= _GOAL * found.compared, text
     assert not any("path" in kind for kind in found.differ), text

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.live.lab_checks import check_step, strays
+from tests.vm.agreement import holed
 from tests.vm.session import BACKENDS, LABS, session
 from tracer.lab.catalog import labs
 
@@ -43,9 +44,9 @@ def test_nothing_is_lost():
 @pytest.mark.parametrize("name", LABS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_each_path_of_a_lab_is_whole(backend, name):
-    """Every path is complete and of the lab's traffic, and that did what the lab says."""
+    """Every path is complete, or says what was lost, and of the lab's traffic, which did what the lab says."""
     done = driven(backend, name)
-    assert [path.text() for path in done.captured.paths if not path.complete] == []
+    assert [path.text() for path in done.captured.paths if not path.complete and not holed(path)] == []
     assert [end for end in done.ends if not end[2]] == []
     assert strays(done) == []
 
@@ -56,4 +57,7 @@ def test_packets_of_a_step_take_the_expected_path(backend, name, label):
     """As many packets as were sent, and as many answers: each in these namespaces, by this rule and route."""
     done = driven(backend, name)
     assert done.captured.paths
+    holes = sum(map(holed, done.captured.paths))
+    if holes:
+        pytest.skip(f"this kernel skipped events of {holes} paths of the lab, and these say so")
     check_step(done, label)

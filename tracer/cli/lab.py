@@ -32,9 +32,9 @@ def list_() -> None:
     from tracer.lab.state import State
 
     for name, lab in labs().items():
-        print(f"{name:<10} {'up' if State(name).ready() else '  '}  {lab.summary}")
+        print(f"{name:<13} {'up' if State(name).ready() else '  '}  {lab.summary}")
         if os.geteuid() == 0 and (reason := why_not(lab)):
-            print(f"{'':<14} cannot run here: {reason}")
+            print(f"{'':<17} cannot run here: {reason}")
 
 
 @app.command()

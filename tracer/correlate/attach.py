@@ -15,7 +15,7 @@ from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import (
     Array,
     Rows,
-    address_words,
+    address_keys,
     changed,
     codes_of,
     last_where,
@@ -60,14 +60,14 @@ def attach(scene: Scene, decisions: Decisions) -> Array:
         _lists(scene, decisions, receive, packet)
     _checks(scene, decisions, enclosing, packet)
     _observed(scene, decisions, packet)
-    _outputs(scene, decisions, receive, packet)
+    _outputs(scene, decisions, enclosing, packet)
     _ready(scene, enclosing, packet)
     _spread(decisions, packet)
     return packet
 
 
 def _ends(records: Rows) -> tuple[Array, Array]:
-    return address_words(records["saddr"])[0], address_words(records["daddr"])[0]
+    return address_keys(records["saddr"]), address_keys(records["daddr"])
 
 
 def _inputs(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array) -> None:
@@ -163,8 +163,9 @@ def _checks(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array)
     packet[rows[alone]] = scene.packet[around[alone]]
 
 
-def _outputs(scene: Scene, decisions: Decisions, receive: Array, packet: Array) -> None:
+def _outputs(scene: Scene, decisions: Decisions, enclosing: Array, packet: Array) -> None:
     """The next packet that leaves in this context, unless something else was received or sent in between."""
+    receive = scene.records["kind"] == scene.kinds.RECEIVE
     leaves = (scene.records["kind"] == scene.kinds.XMIT) | (scene.records["kind"] == scene.kinds.QUEUE)
     fence = receive | (leaves & (scene.packet != 0)) | scene.origin
     following = next_where(fence, scene.group)
@@ -172,6 +173,7 @@ def _outputs(scene: Scene, decisions: Decisions, receive: Array, packet: Array) 
     rows = rows[scene.origin[following[rows]]]
     target = following[rows]
     fits = decision_of_packet(scene.records, scene.records, (rows, target))
+    fits |= _answers(scene, rows, target, enclosing[rows])
     netns, of_packet = scene.records["netns"][rows], scene.records["netns"][target]
     fits &= (netns == 0) | (of_packet == 0) | (netns == of_packet)
     # A packet of the flow that left elsewhere before this one (it waited for an address) was the one decided.
@@ -181,6 +183,23 @@ def _outputs(scene: Scene, decisions: Decisions, receive: Array, packet: Array) 
     other = np.flatnonzero(fits & (keys[rows] != keys[target]))
     fits[other] = _left_after(scene, keys, rows[other]) >= left_ns[other]
     packet[rows[fits]] = scene.packet[target[fits]]
+
+
+def _answers(scene: Scene, decided: Array, leaving: Array, received: Array) -> Array:
+    """Whether the packet that leaves answers the one being received, as the decision before it does at one end.
+
+    A redirected connection is answered by a port of this host, which NAT turns into the one that was asked: address and
+    port of the source then both differ from those of the decision.
+    """
+    records = scene.records
+    source, target = _ends(records)
+    result: Array = received >= 0
+    for end, other in ((target, source), (records["dport"], records["sport"])):
+        result &= (end[decided] == end[leaving]) & (end[leaving] == other[received])
+        result &= other[leaving] == end[received]
+    result &= (records["proto"][decided] == records["proto"][leaving]) & (records["dport"][leaving] != 0)
+    result &= records["proto"][leaving] == records["proto"][received]
+    return result
 
 
 def _sibling_before(scene: Scene, keys: Array) -> Array:
@@ -227,4 +246,8 @@ def _spread(decisions: Decisions, packet: Array) -> None:
     """All lookups of a decision belong where its first one does."""
     starts = np.flatnonzero(decisions.first)
     rows = np.flatnonzero(decisions.number)
-    packet[rows] = packet[starts[decisions.number[rows] - 1]]
+    own = packet[starts]
+    # What was tried before, without a source address, was for the same packet.
+    retried = np.flatnonzero(decisions.again[starts])
+    own[retried - 1] = np.where(own[retried] != 0, own[retried], own[retried - 1])
+    packet[rows] = own[decisions.number[rows] - 1]

@@ -146,3 +146,11 @@ def address_words(addresses: Array) -> tuple[Array, Array]:
     """The two 64-bit halves of 16-byte addresses: equal halves are equal addresses."""
     words = np.ascontiguousarray(addresses).view("<u8")
     return words[:, 0], words[:, 1]
+
+
+def address_keys(addresses: Array) -> Array:
+    """One number per 16-byte address: 0 for none, that of its first half for an IPv4 address, which has no second."""
+    first, second = address_words(addresses)
+    with np.errstate(over="ignore"):
+        result: Array = first ^ (second * _MIX)
+    return result

@@ -6,14 +6,16 @@ Works on records in context order (`Batch`): neighbours of one context are neigh
 from __future__ import annotations
 
 import errno
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tracer.correlate.callers import Caller, Purpose
-from tracer.correlate.columns import Array, Rows, address_words, changed, last_where, shifted
+from tracer.correlate.columns import Array, Rows, address_keys, address_words, changed, last_where, shifted
 from tracer.correlate.episodes import may_be_suppressed, receiving
+from tracer.correlate.links import ICMPV6
 from tracer.correlate.observed import CALL_OUTPUT, PURPOSES
 
 if TYPE_CHECKING:
@@ -27,13 +29,16 @@ HINT_TASK_NETNS = 1
 HINT_STACK_SHARED = 2
 FLOWI_FLAG_ANYSRC = 1
 ICMP = 1
+ICMPV6_INFORMS = 128
+"""ICMPv6 types from here on are no errors."""
 
 
 @dataclass(slots=True)
 class Decisions:
     """Columns of one batch, one entry per row: 0 or UNKNOWN where the row is no lookup.
 
-    `number` counts the decisions of the batch from 1; `first` and `last` mark their ends.
+    `number` counts the decisions of the batch from 1; `first` and `last` mark their ends. `again` marks the first
+    lookups of decisions that are made instead of the one before.
     """
 
     number: Array
@@ -44,6 +49,15 @@ class Decisions:
     in_list: Array
     of_packet: Array
     connects: Array
+    again: Array
+
+    @property
+    def repeats(self) -> Array:
+        """Per row 1 where its decision is made instead of the one before, else 0."""
+        result = np.zeros(len(self.number), np.int64)
+        lookup = self.number > 0
+        result[lookup] = self.again[np.flatnonzero(self.first)][self.number[lookup] - 1]
+        return result
 
 
 def decide(
@@ -61,7 +75,9 @@ def decide(
     if len(records):
         last[:-1] = lookup[:-1] & (number[:-1] != number[1:])
         last[-1] = lookup[-1]
-    purpose, caller, in_list, of_packet, connects = _by_stack(records, lookup, callers)
+    purpose, caller, in_list, of_packet, connects = _by_stack(
+        records, lookup, callers, _trial(records, group, lookup, first)
+    )
     written = receiving(records, group, kinds)
     written = np.where(records["context_kind"] == 0, written, -1)
     by_stack, purpose = purpose, _of_written(records, written, purpose)
@@ -87,6 +103,7 @@ def decide(
         keep & in_list[spread],
         keep & of_packet[spread],
         keep & connects[spread],
+        first & _tries_again(records, group, lookup),
     )
 
 
@@ -136,6 +153,28 @@ def _continues(records: Rows, group: Array, lookup: Array, suppressing: Array) -
     return result
 
 
+def _tries_again(records: Rows, group: Array, lookup: Array) -> Array:
+    """Lookups that follow on one that failed without a source address, and differ from it in having one.
+
+    `ip6_dst_lookup_tail()` routes once more with the address that it would send from: a route may ask for that.
+    """
+    source = address_keys(records["saddr"])
+    same = ~changed(
+        group,
+        records["flow"],
+        address_keys(records["daddr"]),
+        records["iif"],
+        records["mark"],
+        records["proto"],
+        records["family"],
+    )
+    failed = lookup & (records["error"] != 0) & (source == 0) & (records["family"] == socket.AF_INET6)
+    result: Array = lookup & same & shifted(failed) & (source != 0) & (records["iif"] == LOOPBACK_IFINDEX)
+    if len(result):
+        result[0] = False
+    return result
+
+
 def _restarts(records: Rows, lookup: Array, goes_on: Array) -> Array:
     """A walk never searches its first table again: where it seems to, another decision with the same key began."""
     starts = np.where(lookup & ~goes_on, np.arange(len(records)), 0)
@@ -145,7 +184,7 @@ def _restarts(records: Rows, lookup: Array, goes_on: Array) -> Array:
 
 
 def _by_stack(
-    records: Rows, lookup: Array, callers: Mapping[int, tuple[int, Caller]]
+    records: Rows, lookup: Array, callers: Mapping[int, tuple[int, Caller]], trial: Array
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Purpose, caller number and traits from the stack, where it agrees with the shape of the flow key."""
     size = max(callers, default=-1) + 2
@@ -166,8 +205,7 @@ def _by_stack(
     from_device = records["iif"] > LOOPBACK_IFINDEX
     contradiction = ((purpose == Purpose.INPUT) & ~from_device) | ((purpose == Purpose.OUTPUT) & from_device)
     ok = ~contradiction
-    # Of the routes that icmp_route_lookup() looks for only that of the ICMP error itself is a packet's.
-    trial = (probes != 0) & ((records["flow_flags"] & FLOWI_FLAG_ANYSRC != 0) | (records["proto"] != ICMP))
+    trial = trial & (probes != 0)
     purpose = np.where(trial, Purpose.OTHER, purpose) * ok
     return (
         purpose,
@@ -176,6 +214,26 @@ def _by_stack(
         (of_packet * ok * ~trial).astype(bool),
         (connects * ok).astype(bool),
     )
+
+
+def _trial(records: Rows, group: Array, lookup: Array, first: Array) -> Array:
+    """Of the routes that are looked for to send an ICMP error, those that are not the error's own.
+
+    icmp_route_lookup() marks its key or has that of the packet in it. icmp6_send() looks its own key up several times,
+    the last time in earnest: whether it may send at all depends on the route.
+    """
+    kind = records["detail"] >> 8
+    own6 = (records["proto"] == ICMPV6) & (kind > 0) & (kind < ICMPV6_INFORMS)
+    own = (records["proto"] == ICMP) & (records["flow_flags"] & FLOWI_FLAG_ANYSRC == 0)
+    starts = np.flatnonzero(first)
+    later = np.zeros(len(records), bool)
+    if len(starts) > 1:
+        others = np.cumsum(~lookup)
+        same = ~changed(others[starts], group[starts], records["flow"][starts], records["detail"][starts])
+        same &= ~changed(*address_words(records["daddr"][starts]), records["proto"][starts])
+        later[starts[:-1]] = same[1:]
+    result: Array = np.where(records["family"] == socket.AF_INET6, ~own6 | later, ~own)
+    return result
 
 
 def _of_written(records: Rows, written: Array, purpose: Array) -> Array:
@@ -211,8 +269,8 @@ def _by_shape(records: Rows, group: Array, lookups: tuple[Array, Array], written
     """Purpose from the flow key alone, for want of a stack (the tracepoint backend with --stacks none)."""
     lookup, first = lookups
     iif, scope = records["iif"], records["flow_scope"]
-    saddr, _ = address_words(records["saddr"])
-    daddr, _ = address_words(records["daddr"])
+    saddr, daddr = address_keys(records["saddr"]), address_keys(records["daddr"])
+    ipv6 = records["family"] == socket.AF_INET6
     from_device = iif > LOOPBACK_IFINDEX
     before = shifted(last_where(first & from_device, group))
     before = np.where((before >= 0) & (group[before] == group), before, -1)
@@ -220,7 +278,7 @@ def _by_shape(records: Rows, group: Array, lookups: tuple[Array, Array], written
     swapped |= from_device & (records["oif"] != 0)
     purpose = np.where(from_device, Purpose.INPUT, Purpose.OUTPUT)
     receives = (records["context_kind"] != 0) | (written >= 0)
-    purpose = np.where(swapped & receives, Purpose.SOURCE_CHECK, purpose)
-    no_key = (iif == 0) & (records["oif"] == 0) & (saddr == 0)
+    purpose = np.where(swapped & ~ipv6 & receives, Purpose.SOURCE_CHECK, purpose)
+    no_key = (iif == 0) & (ipv6 | ((records["oif"] == 0) & (saddr == 0)))
     purpose = np.where(no_key | (scope == SCOPE_LINK), Purpose.OTHER, purpose)
     return np.where(lookup, purpose, Purpose.UNKNOWN)

@@ -8,6 +8,7 @@ import numpy as np
 
 from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import Array, Records, changed, device_keys, last_where, next_where, shifted
+from tracer.correlate.links import of_the_link
 from tracer.correlate.observed import STAGE_DELIVER
 from tracer.correlate.tunnels import arrivals, mark_outer
 from tracer.correlate.verdicts import (
@@ -130,7 +131,8 @@ class _Scene:
         via = np.where((via == Via.UNSEEN) & self._bridged(), Via.BRIDGED, via)
         via = np.where((via == Via.EARLY_DEMUX) & self.copied, Via.LOOPED_COPY, via)
         undecided = (via == Via.EARLY_DEMUX) | ((via == Via.SOCKET) & (self.notes["ref"] < 0))
-        return np.where(undecided & everyone & (self.records["family"] == AF_INET), Via.GROUP_ADDRESS, via)
+        via = np.where(undecided & everyone & (self.records["family"] == AF_INET), Via.GROUP_ADDRESS, via)
+        return np.where((via == Via.SOCKET) & of_the_link(self.records), Via.LINK, via)
 
     def _bridged(self) -> Array:
         """Received packets whose next sight is on another device of this namespace, with the TTL that they came with.
@@ -184,6 +186,7 @@ def _hops(scene: _Scene, sockets: Sockets) -> Hops:
         last & (notes["purpose"] == Purpose.OUTPUT) & hit & (records["route_type"] == RTN_LOCAL), starts
     )
     failed = _any(last & (notes["purpose"] == Purpose.OUTPUT) & ~hit & (notes["packet"] < 0), starts)
+    failed &= ~_any(last & (notes["purpose"] == Purpose.OUTPUT) & hit, starts)
     verdict = _verdict(found, onward, failed)
     of_skb = np.where(scene.lookup & (records["hints"] & 1 > 0), 0, records["netns"])
     netns = np.maximum.reduceat(np.where(records["skb"] != 0, of_skb, 0), starts) if len(starts) else starts

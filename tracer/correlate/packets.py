@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracer.correlate.columns import Array, Rows, address_words, shifted
+from tracer.correlate.columns import Array, Records, Rows, address_keys, address_words, shifted
 
 if TYPE_CHECKING:
     from tracer.correlate.kinds import Kinds
 
 BRIDGE_NS = 10_000_000
 """A packet that a bridge or VLAN device hands on is seen again within this time, in nanoseconds (emulated: 3 ms)."""
+LINK_HEADER = 64
+"""What a device puts before a packet is not longer than this, in bytes."""
 LOOPBACK_IFINDEX = 1
 TCP, UDP = 6, 17
 
@@ -47,6 +49,34 @@ def goes_on(records: Rows, kinds: Kinds) -> Array:
     ended = ((kind == kinds.DROP) | (kind == kinds.CONSUME) | (kind == kinds.COPY)) & same.identity & ~was_end
     result: Array = same.sk_buff & (received | sent | ended)
     return result
+
+
+def moves(batch: Records, group: Array, kinds: Kinds) -> Array:
+    """For each row the row before it if the packet was moved from that one's sk_buff into its own, else -1.
+
+    skb_expand_head() clones a packet whose headroom is too small for the device's header, and frees the first one as
+    used; IPv6 comes to that where it forwards into a tunnel. Only what was received last can move so: a driver that
+    frees what it has sent looks the same. `batch` is sorted by context (`group`), then time.
+    """
+    before = np.arange(len(batch)) - 1
+    kind = batch["kind"]
+    leaves = (kind == kinds.XMIT) | (kind == kinds.QUEUE)
+    moved = leaves & (shifted(kind) == kinds.CONSUME) & (shifted(group) == group)
+    if not moved.any():
+        return np.full(len(batch), -1)
+    same = _Same(batch)
+    moved &= same.flow & same.ttl & same.netns & same.device & ~same.sk_buff
+    moved &= batch["seq"] == shifted(batch["seq"]) + np.uint64(1)
+    grown = batch["length"].astype(np.int64) - shifted(batch["length"]).astype(np.int64)
+    moved &= (grown >= 0) & (grown <= LINK_HEADER)
+    moved[:1] = False
+    return np.where(moved, before, -1)
+
+
+def join(known: Array, rows: Array, before: int) -> None:
+    """The packet of these rows is that of the row before: `known` has number, leg and depth of each."""
+    known[0, rows] = 0
+    known[:, rows] += known[:, before : before + 1]
 
 
 class _Same:
@@ -88,7 +118,7 @@ def decision_of_packet(decision: Rows, packet: Rows, rows: tuple[Array, Array] |
         return decision[name][rows[0]], packet[name][rows[1]]
 
     (source, packet_source), (target, packet_target) = (
-        tuple(address_words(values)[0] for values in pair(end)) for end in ("saddr", "daddr")
+        tuple(address_keys(values) for values in pair(end)) for end in ("saddr", "daddr")
     )
     proto_key, packet_proto = pair("proto")
     sport_key, packet_sport = pair("sport")

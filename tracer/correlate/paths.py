@@ -12,6 +12,7 @@ from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import (
     Array,
     Records,
+    address_keys,
     address_words,
     codes_of,
     device_keys,
@@ -28,9 +29,9 @@ from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, Sockets, flow_keys
 from tracer.correlate.hops import build_steps
 from tracer.correlate.lost import Gaps
 from tracer.correlate.observed import fold
-from tracer.correlate.packets import goes_on
+from tracer.correlate.packets import goes_on, join, moves
 from tracer.correlate.pending import take_pending
-from tracer.correlate.tunnels import Layers, in_tunnel, legs, pack, turns, unpack
+from tracer.correlate.tunnels import Layers, decided_for, in_tunnel, legs, pack, turns, unpack
 from tracer.correlate.verdicts import Steps, Via
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Correlator:
         batch = Records(settled)
         decisions = decide(batch, group, self.kinds, context.callers, context.suppressing)
         fill_netns(batch, group, decisions, self.kinds)
-        packet, origin, tunnel = self._packets(batch, context.layers)
+        packet, origin, tunnel = self._packets(batch, moves(batch, group, self.kinds), context.layers)
         scene = Scene(batch, group, packet, origin | (tunnel != 0), self.kinds, context.layers)
         notes = np.zeros(len(batch), _NOTES)
         unpack(attach(scene, decisions), notes)
@@ -173,7 +174,7 @@ class Correlator:
         notes["decision"] = np.where(decisions.number > 0, decisions.number + self._decisions, 0)
         self._decisions += int(decisions.number.max(initial=0))
         alone = (decisions.number > 0) & (notes["packet"] == 0)
-        notes["packet"][alone] = -notes["decision"][alone]
+        notes["packet"][alone] = -(notes["decision"] - decisions.repeats)[alone]
         take_pending(batch, notes, self._held, self._notes)
         self._name_cached(batch, group, notes, tunnel)
         self._drop_false_origins(batch, notes, context)
@@ -183,7 +184,7 @@ class Correlator:
         self._held = join_rows(self._held, take_rows(batch.raw, rows))
         self._notes = join_rows(self._notes, take_rows(notes, rows))
 
-    def _packets(self, batch: Records, layers: Layers) -> tuple[Array, Array, Array]:
+    def _packets(self, batch: Records, moved: Array, layers: Layers) -> tuple[Array, Array, Array]:
         """The packet of each sk_buff row, and which rows are the first of a packet made here."""
         kinds = self.kinds
         rows = np.flatnonzero((batch["skb"] != 0) & (batch["family"] != 0))
@@ -210,7 +211,15 @@ class Correlator:
         head = np.maximum.accumulate(np.where(new | is_old, np.arange(len(line)), 0)) if len(line) else order
         before = np.zeros((2, len(line)), np.int64)
         before[:, is_old] = [self._notes[name][old][order[is_old]] for name in ("leg", "depth")]
-        packed = pack(numbers[head], *legs(turn, head, *before))
+        known = np.array((numbers[head], *legs(turn, head, *before)))
+        line_of = np.zeros(len(batch), np.int64)
+        line_of[rows[order[~is_old] - len(old)]] = np.flatnonzero(~is_old)
+        for row in np.flatnonzero(moved >= 0).tolist():
+            here, there = line_of[row], line_of[moved[row]]
+            if may_start[here] and known[0, there] and line["kind"][there - 1] == kinds.RECEIVE:
+                join(known, head == here, there)
+                may_start[here] = False
+        packed = pack(*known)
         packet, origin = np.zeros(len(batch), np.int64), np.zeros(len(batch), bool)
         tunnel = np.zeros(len(batch), np.uint64)
         fresh, wrapped = ~is_old, turn > 0
@@ -242,7 +251,7 @@ class Correlator:
         decided = received & (notes["via"] == 0)
         run = last_where(received & ~in_list(batch, group, kinds), group)
         before = shifted(last_where(decided, group))
-        target, _ = address_words(batch["daddr"])
+        target = address_keys(batch["daddr"])
         # ip_list_rcv_finish() gives a hint to the next packet of the same list only.
         hinted = received & ~decided & (before >= 0) & (before >= run) & (target[before] == target)
         notes["hint"] = np.where(hinted, notes["packet"][before], BEFORE_THE_TRACE)
@@ -253,10 +262,10 @@ class Correlator:
             return
         rows = rows[np.argsort(batch["ts_ns"][rows], kind="stable")]
         pair = (notes["purpose"] == side.purpose) & (notes["packet"] > 0)
-        with_decision = _legs(notes[pair], batch["netns"][pair], side.purpose)
+        with_decision = decided_for(notes[pair], batch["netns"][pair], side.purpose)
         earlier = (self._notes["purpose"] == side.purpose) & (self._notes["packet"] > 0)
-        held = _legs(self._notes[earlier], self._held["netns"][earlier], side.purpose)
-        mine = _legs(notes[rows], batch["netns"][rows], side.purpose)
+        held = decided_for(self._notes[earlier], self._held["netns"][earlier], side.purpose)
+        mine = decided_for(notes[rows], batch["netns"][rows], side.purpose)
         has = np.isin(mine, with_decision) | np.isin(mine, held)
         ref = side.decided.resolve(side.keys[rows], notes["packet"][rows], has)
         notes["via"][rows] = np.where(has, 0, side.via)
@@ -334,12 +343,6 @@ class _Side:
     purpose: Purpose
     via: Via
     keys: Array
-
-
-def _legs(notes: Array, netns: Array, purpose: Purpose) -> Array:
-    """Input decisions are made once per header and namespace a packet crosses, output decisions once per header."""
-    where = [] if purpose is Purpose.OUTPUT else [netns]
-    return hash_rows(notes["packet"], notes["leg"], *where)
 
 
 __all__ = ["BEFORE_THE_TRACE", "Context", "Correlator", "Patience"]

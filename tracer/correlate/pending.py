@@ -28,9 +28,9 @@ def take_pending(batch: Records, notes: Array, held: Array, held_notes: Array) -
     owner = _owners(batch, (candidates, told["connects"]), waiting, has_own)
     taken = np.flatnonzero(owner >= 0)
     if len(taken):
-        order = taken[np.argsort(told["decision"][taken])]
+        order = taken[np.argsort(told["packet"][taken])]
         for kept in (notes, held_notes):
-            _give(kept, told["decision"][order], notes[owner[order]])
+            _give(kept, told["packet"][order], notes[owner[order]])
 
 
 def _may_take(batch: Records, notes: Array, candidates: Array, connects: Array) -> tuple[Array, Array]:
@@ -75,9 +75,12 @@ def _owners(batch: Records, open_ones: tuple[Array, Array], waiting: Array, has_
 
 
 def _give(notes: Array, decisions: Array, owners: Array) -> None:
-    """All rows of these decisions (sorted by number) now belong to the packets of these notes, one each."""
-    at = np.minimum(np.searchsorted(decisions, notes["decision"]), len(decisions) - 1)
-    mine = (notes["decision"] > 0) & (decisions[at] == notes["decision"])
+    """All rows of these decisions now belong to the packets of these notes, one each.
+
+    `decisions` are their numbers as packets (negative), sorted: what was tried first has that of what came of it.
+    """
+    at = np.minimum(np.searchsorted(decisions, notes["packet"]), len(decisions) - 1)
+    mine = (notes["packet"] < 0) & (decisions[at] == notes["packet"])
     for name in ("packet", "leg", "depth"):
         notes[name] = np.where(mine, owners[name][at], notes[name])
 

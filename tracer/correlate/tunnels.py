@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracer.correlate.callers import Purpose
 from tracer.correlate.columns import (
     Array,
     Rows,
@@ -26,7 +27,6 @@ from tracer.correlate.columns import (
     next_where,
     shifted,
 )
-from tracer.correlate.verdicts import AF_INET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 ESP = 50
 _HEADER = (20, 256)
-"""By how many bytes a packet grows by a header: IPv4 alone, up to Ethernet, UDP, IPv4 and what encrypts."""
+"""By how many bytes a packet grows by a header: IPv4 alone, up to Ethernet, UDP, IPv6 and what encrypts."""
 _ESP_HEADER = 50
 """IPv4, ESP, its initialisation vector, padding and check value are longer than this."""
 _LONGEST_NS = 3_200_000_000
@@ -136,7 +136,7 @@ def _follows(line: Rows) -> Array:
     for end in ("saddr", "daddr"):
         for half in address_words(line[end]):
             other |= half != shifted(half)
-    result: Array = other & (line["family"] == AF_INET) & (shifted(line["family"]) == AF_INET)
+    result: Array = other & (line["family"] != 0) & (shifted(line["family"]) != 0)
     for name in ("skb", "netns"):
         result &= line[name] == shifted(line[name])
     result &= line["ts_ns"] - shifted(line["ts_ns"]) < _LONGEST_NS
@@ -180,3 +180,9 @@ def mark_outer(notes: Array, group: Array, starts: Array) -> None:
 def arrivals(receive: Array, out: Array, hop: Array) -> tuple[Array, Array]:
     """For each row the rows of its hop at which the packet last came in, and next goes out; -1 for none."""
     return last_where(receive, hop), next_where(out, hop)
+
+
+def decided_for(notes: Array, netns: Array, purpose: Purpose) -> Array:
+    """Input decisions are made once per header and namespace a packet crosses, output decisions once per header."""
+    where = [] if purpose is Purpose.OUTPUT else [netns]
+    return hash_rows(notes["packet"], notes["leg"], *where)

@@ -23,6 +23,7 @@ class Via(IntEnum):
     UNSEEN = 7
     TUNNEL = 8
     BRIDGED = 9
+    LINK = 10
 
 
 class Event(IntEnum):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracer.correlate.callers import Purpose
+from tracer.correlate.links import of_the_link
 from tracer.correlate.verdicts import Event, Role, Steps, Verdict
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class Selection:
     def keep(self, steps: Steps, process_of: Callable[[Steps], tuple[Array, Array]]) -> Array:
         """Which steps belong to wanted paths.
 
-        Without `purpose`, decisions that no packet came of are not wanted, but for a send that failed. `process_of`
+        Without `purpose`, decisions that no packet came of are not wanted, but for a send that failed; nor is, without
+        `proto` as well, what IPv6 hosts tell their neighbours (ARP is not shown either). `process_of`
         gives the pid and whether comm matches, per hop.
         """
         if not len(steps):
@@ -119,7 +121,10 @@ class Selection:
         if self.purpose is not None:
             return np.ones(count, bool)
         failed = (steps.event == Event.DROP) & (steps.packet < 0)
-        return _any_in_path((steps.packet > 0) | failed, path, count)
+        wanted = _any_in_path((steps.packet > 0) | failed, path, count)
+        if self.proto is None:
+            wanted &= ~_any_in_path(of_the_link(steps.records)[steps.row], path, count)
+        return wanted
 
     def _tests(self, steps: Steps, process_of: Callable[[Steps], tuple[Array, Array]]) -> list[Array]:
         """One array per kind of term; each must hold in at least one step of a wanted path."""

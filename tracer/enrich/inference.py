@@ -21,7 +21,7 @@ from tracer.correlate.observed import (
     HINT_SUPPRESSED,
 )
 from tracer.enrich.nexthops import Selectors, nexthops_of
-from tracer.enrich.observed import is_rule_only, prefix_of, step_of
+from tracer.enrich.observed import address_number, is_rule_only, prefix_of, result_of, route6_of, step_of
 from tracer.enrich.routes import Observed, match
 from tracer.enrich.rules import Assignment, Step, assign, rule_text
 from tracer.enrich.selectors import FlowKey
@@ -37,13 +37,6 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 HINT_TASK_NETNS, HINT_STACK_SHARED, HINT_NEXTHOP_OBJECT = 1, 2, 4
-_RESULTS = {
-    0: "hit",
-    -errno.EAGAIN: "miss",
-    -errno.EINVAL: "blackhole",
-    -errno.EHOSTUNREACH: "unreachable",
-    -errno.EACCES: "prohibit",
-}
 _SCOPES = {0: "universe", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _RULE_ERRORS = {"blackhole": -errno.EINVAL, "unreachable": -errno.ENETUNREACH, "prohibit": -errno.EACCES}
 _RULE_RESULTS = {error: action for action, error in _RULE_ERRORS.items()}
@@ -104,15 +97,18 @@ def explain_decision(
 
 
 def _walks_rules(purpose: Purpose, flow: FlowKey) -> bool:
-    """Address-type lookups (inet_addr_type and its kin) search one table and ask no rule: their key is all zero."""
-    return purpose is not Purpose.OTHER or flow.iif != 0
+    """Address-type lookups (inet_addr_type and its kin) search one table and ask no rule: their key is all zero.
+
+    IPv6 has none of these: what searches one table there has no walk that explains it.
+    """
+    return purpose is not Purpose.OTHER or flow.iif != 0 or flow.family == socket.AF_INET6
 
 
 def _flow_key(record: Any) -> FlowKey:
     return FlowKey(
         family=int(record["family"]),
-        saddr=int.from_bytes(bytes(record["saddr"][:4]), "big"),
-        daddr=int.from_bytes(bytes(record["daddr"][:4]), "big"),
+        saddr=address_number(record, "saddr"),
+        daddr=address_number(record, "daddr"),
         iif=int(record["iif"]),
         oif=int(record["oif"]),
         mark=int(record["mark"]),
@@ -128,7 +124,7 @@ def _observation(record: Any) -> tuple[int, int, str]:
     return (
         int(record["walked_table"]),
         int(record["owner_table"]),
-        _RESULTS.get(int(record["error"]), "unknown"),
+        result_of(record, "unknown"),
     )
 
 
@@ -208,7 +204,7 @@ def _lookup_row(record: Any, state: NetworkState | None, names: Names) -> Row:
         "table": names.tables.get(table, str(table)),
         "table_id": table,
         "walked_table_id": walked,
-        "result": _RESULTS.get(error, errno.errorcode.get(-error, str(error))),
+        "result": result_of(record, errno.errorcode.get(-error, str(error))),
         "error": error,
         "family": 4 if family == socket.AF_INET else 6,
         "proto": names.ip_protocols.get(int(record["proto"]), str(int(record["proto"])))
@@ -220,14 +216,20 @@ def _lookup_row(record: Any, state: NetworkState | None, names: Names) -> Row:
         "iif": int(record["iif"]),
         "oif": int(record["oif"]),
     }
+    if int(record["hints"]) & HINT_PREFIX and family == socket.AF_INET6:
+        row["route_type"] = _type_name(route_type)
     if error == 0:
         gateway_family = int(record["gateway_family"])
         row["gateway"] = address(gateway_family, bytes(record["gateway"])) or None
         row["dev"] = device(state, int(record["ifindex"]))
         if not int(record["hints"]) & HINT_NEXTHOP_OBJECT:
-            row["route_type"] = ROUTE_TYPES[route_type] if route_type < len(ROUTE_TYPES) else str(route_type)
+            row["route_type"] = _type_name(route_type)
             row["scope"] = scope_name(int(record["route_scope"]))
     return row
+
+
+def _type_name(route_type: int) -> str:
+    return ROUTE_TYPES[route_type] if route_type < len(ROUTE_TYPES) else str(route_type)
 
 
 def scope_name(number: int) -> str:
@@ -247,6 +249,8 @@ def _route(record: Any, state: NetworkState | None) -> Route | None:
     """The route of the configuration that agrees with everything the probe read."""
     if state is None:
         return None
+    if int(record["family"]) == socket.AF_INET6:
+        return route6_of(record, state)
     error, hints = int(record["error"]), int(record["hints"])
     through_object = bool(hints & HINT_NEXTHOP_OBJECT)
     gateway_family = int(record["gateway_family"])
@@ -267,8 +271,7 @@ def _route(record: Any, state: NetworkState | None) -> Route | None:
     )
     selectors = Selectors(tos=int(record["tos"]), oif=int(record["oif"]), scope=int(record["flow_scope"]))
     table = int(record["owner_table"]) or int(record["walked_table"])
-    target = int.from_bytes(bytes(record["daddr"][:4]), "big")
-    return match(state, table, target, observed, selectors)
+    return match(state, table, address_number(record, "daddr"), observed, selectors)
 
 
 def _finish(

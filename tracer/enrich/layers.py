@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from tracer.model.network import Link, NetworkState
 
 _IPIP, _UDP, _IPV6, _GRE = 4, 17, 41, 47
-# Protocols of the outer IPv4 header by the kind of the device. Any may be in UDP (FOU), or encrypted by IPsec.
+# Protocols of the outer header by the kind of the device. Any may be in UDP (FOU), or encrypted by IPsec.
 _PROTOCOLS = {
     "ipip": {_IPIP}, "sit": {_IPIP, _IPV6}, "gre": {_GRE}, "gretap": {_GRE}, "erspan": {_GRE}, "vti": set(),
+    "ip6tnl": {_IPIP, _IPV6}, "ip6gre": {_GRE}, "ip6gretap": {_GRE}, "ip6erspan": {_GRE}, "vti6": set(),
     "xfrm": set(), "vxlan": set(), "geneve": set(), "bareudp": set(), "gtp": set(), "wireguard": set(), "ovpn": set(),
 }  # fmt: skip
 _TUNNELS = {
@@ -22,7 +23,8 @@ _TUNNELS = {
 }
 # What comes in by these is received once, on the device below (__netif_receive_skb_core goes around again).
 _PARTS = frozenset({"vlan", "macvlan", "ipvlan"})
-_BUNDLES = frozenset({"bond", "team"})
+# The VRF too: an IPv6 packet is routed as come in by it (vrf_ip6_rcv), not by its member.
+_BUNDLES = frozenset({"bond", "team", "vrf"})
 
 
 def tunnels(state: NetworkState) -> dict[int, int]:

@@ -18,6 +18,8 @@ RAW = ("raw", "raw6")
 MAX_AGE_NS = 1_000_000_000
 RETRY_NS = 50_000_000
 _V4_MAPPED = 0xFFFF << 32
+_FIRST_IPV4, _LAST_IPV4 = 1 << 24, (1 << 32) - 1
+"""Nothing is sent to an IPv4 address below the first (0.0.0.0/8), so ::1 is told from them."""
 
 
 class Socket(NamedTuple):
@@ -27,6 +29,7 @@ class Socket(NamedTuple):
     port: int
     inode: int
     listening: bool
+    ipv6: bool = False
 
 
 class Processes:
@@ -121,7 +124,9 @@ def _members() -> dict[int, list[int]]:
 
 def _best(sockets: tuple[Socket, ...], addr: int, port: int) -> Socket | None:
     """As the kernel scores them: the exact address before any, a connection before its listener."""
-    candidates = [item for item in sockets if item.port == port and item.address in {addr, 0}]
+    ipv6 = addr < _FIRST_IPV4 or addr > _LAST_IPV4
+    found = (item for item in sockets if item.port == port and item.address in {addr, 0})
+    candidates = [item for item in found if item.ipv6 or not ipv6]
     return min(candidates, key=lambda item: (item.address != addr, item.listening), default=None)
 
 
@@ -150,7 +155,7 @@ def _lines(path: str, raw_proto: int | None) -> Iterator[Socket]:
         if raw and number != raw_proto:
             continue
         listening = words[3] == "0A"  # TCP_LISTEN
-        yield Socket(_address(address), 0 if raw else number, int(words[9]), listening)
+        yield Socket(_address(address), 0 if raw else number, int(words[9]), listening, path.endswith("6"))
 
 
 def _address(text: str) -> int:

@@ -51,6 +51,11 @@ def _kernel_words(reason: str, location: str) -> str:
     return f"({reason}{where})" if reason else f"(freed{where})"
 
 
+_UDP_INPUT = ("__udp4_lib_rcv", "__udp6_lib_rcv")
+_REFUSES_INPUT = ("ip_error", "ip6_pkt_discard", "ip6_pkt_prohibit", "ip6_pkt_drop", "dst_discard")
+"""Where packets end whose route says no: dst->input of unreachable, prohibit and blackhole routes, and of none."""
+
+
 def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[str, str]) -> str:  # noqa: PLR0911 - a sentence each
     """Why a packet was dropped. `facts`: src, dst, in_dev, rp_filter, ttl, proto, dport of the packet and hop."""
     kernel = _kernel_words(reason, location)
@@ -61,19 +66,31 @@ def drop_words(reason: str, location: str, cause: Explained | None, facts: dict[
         purpose == "source-check" and vague and location.startswith("ip_rcv_finish")
     ):
         return f"{_failed_check(cause if purpose == 'source-check' else None, facts)} {kernel}"
-    if location.startswith("ip_error") or short in {"IP_INNOROUTES", "IP_INADDRERRORS"}:
+    if (
+        location.startswith("ip6_forward")
+        and short == "IP_INADDRERRORS"
+        and _is_link_local(facts.get("src", ""))
+    ):
+        return f"a packet from a link-local address is not forwarded {kernel}"
+    if location.startswith(_REFUSES_INPUT) or short in {"IP_INNOROUTES", "IP_INADDRERRORS"}:
         return f"{_failed_input(cause, short, facts)} {kernel}"
     copied = bool(facts.get("copied"))
-    if short == "NO_SOCKET" or (not short and not copied and location.startswith("__udp4_lib_rcv")):
+    if short == "NO_SOCKET" or (not short and not copied and location.startswith(_UDP_INPUT)):
         port = f" port {facts['dport']}" if facts.get("dport") else ""
         return f"no socket listens on {facts.get('proto', '')}{port} {kernel}"
     if copied:
         return f"nobody here takes the sender's own copy {kernel}"
     if location.startswith("ip_forward") and facts.get("ttl") in {"0", "1"}:
         return f"the TTL ran out {kernel}"
-    if location.startswith("ip_rcv_finish") and vague and _is_group(facts.get("dst", "")):
+    if location.startswith("ip6_forward") and facts.get("ttl") in {"0", "1"}:
+        return f"the hop limit ran out {kernel}"
+    if location.startswith(("ip_rcv_finish", "ip6_mc_input")) and vague and _is_group(facts.get("dst", "")):
         return f"no member of the multicast group {facts['dst']} on {facts.get('in_dev', '?')} {kernel}"
     return f"{_KNOWN.get(short, short.lower().replace('_', ' ') or 'this kernel gives no reason')} {kernel}"
+
+
+def _is_link_local(text: str) -> bool:
+    return text.startswith(("fe8", "fe9", "fea", "feb")) and ":" in text
 
 
 def short_drop_words(reason: str, location: str) -> str:
@@ -81,9 +98,9 @@ def short_drop_words(reason: str, location: str) -> str:
     short = reason.removeprefix("SKB_DROP_REASON_")
     if short == "IP_RPFILTER":
         words = _KNOWN[short]
-    elif location.startswith("ip_error") or short in {"IP_INNOROUTES", "IP_INADDRERRORS"}:
+    elif location.startswith(_REFUSES_INPUT) or short in {"IP_INNOROUTES", "IP_INADDRERRORS"}:
         words = "routing refused it"
-    elif short == "NO_SOCKET" or (not short and location.startswith("__udp4_lib_rcv")):
+    elif short == "NO_SOCKET" or (not short and location.startswith(_UDP_INPUT)):
         words = "no socket listens"
     else:
         words = _KNOWN.get(short, short.lower().replace("_", " ") or "this kernel gives no reason")
@@ -91,6 +108,8 @@ def short_drop_words(reason: str, location: str) -> str:
 
 
 def _is_group(text: str) -> bool:
+    if ":" in text:
+        return text.startswith("ff")
     first = text.split(".", maxsplit=1)[0]
     return first.isdigit() and 224 <= int(first) < 240  # noqa: PLR2004 - 224.0.0.0/4
 
@@ -178,6 +197,7 @@ _NO_LOOKUP = {
     Via.LOOPBACK: "no lookup: the loopback device keeps the route of the output decision",
     Via.LOOPED_COPY: "no lookup: the sender's own copy of a broadcast or multicast keeps its route",
     Via.UNSEEN: "no lookup seen",
+    Via.LINK: "no lookup: neighbour and listener discovery leave by the device they are about",
     Via.BRIDGED: "no lookup: not routed, handed on to another device with the same TTL, as a bridge does",
     Via.GROUP_ADDRESS: "no lookup: broadcast and multicast input is decided without one",
 }

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracer.correlate.callers import PURPOSE_NAMES, Purpose
+from tracer.correlate.links import ICMPV6
 from tracer.correlate.verdicts import Role
 from tracer.enrich.filters import COMM_BYTES, FAMILIES, Prefix, Selection
-from tracer.errors import BadRequest, NotSupported
+from tracer.errors import BadRequest
 
 if TYPE_CHECKING:
     from tracer.enrich.names import Names
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _PORT_MAX, _U32_MAX = 0xFFFF, 0xFFFFFFFF
 _PROTOCOLS = 256
+_ICMPV6_NAMES = ("icmpv6", "icmp6", "ipv6-icmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,6 @@ def resolve(words: FilterWords, network: Network, names: Names) -> Selection:
     versions = {
         prefix.version for prefix in (selection.src, selection.dst, selection.host) if prefix is not None
     }
-    if 6 in versions | {selection.family}:  # noqa: PLR2004 - the IP version
-        raise NotSupported(
-            "IPv6 is not traced yet: this version probes IPv4's lookups only\n  try: --family 4"
-        )
     if len(versions | ({selection.family} if selection.family else set())) > 1:
         raise BadRequest("the prefixes of the filter are of both address families: no packet can match")
     return selection
@@ -112,6 +110,7 @@ def _protocol(text: str, names: Names) -> int:
     if text.isdigit() and int(text) < _PROTOCOLS:
         return int(text)
     known = {name.lower(): number for number, name in names.ip_protocols.items()}
+    known |= dict.fromkeys(_ICMPV6_NAMES, ICMPV6)
     if text.lower() not in known:
         raise BadRequest(f"--proto {text}: no such IP protocol\n  try: tcp, udp, icmp, or a number below 256")
     return known[text.lower()]

@@ -224,7 +224,8 @@ def _attach(bpf_class: Any, loaded: Loaded, ways: tuple[Probe, ...], build: sour
 
 def _missing(loaded: Loaded, probe: Probe, why: str) -> None:
     loaded.missing[probe.name] = why
-    if probe.needed:
+    there = probe.needed_if_there and loaded.types.tracepoint_arguments(probe.point) is not None
+    if probe.needed or there:
         loaded.close()
         if "Operation not permitted" in why:
             raise NotPermitted(

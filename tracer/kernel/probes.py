@@ -31,7 +31,11 @@ class Backend(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One attach point of one backend. `records` names the kinds it sends, `tells` what a path loses without it."""
+    """One attach point of one backend. `records` names the kinds it sends, `tells` what a path loses without it.
+
+    `needed`: nothing works without it. `needed_if_there`: so it is where the kernel has it at all; where not, nothing
+    is missed.
+    """
 
     point: str
     attach: Attach
@@ -41,6 +45,7 @@ class Probe:
     needed: bool = False
     define: str | None = None
     hides_caller: bool = False
+    needed_if_there: bool = False
 
     @property
     def name(self) -> str:
@@ -61,6 +66,15 @@ TRACEPOINTS: tuple[Probe, ...] = (
     _tracepoint("softirq_entry", "context", tells="softirq or task: whose lookup it is", needed=True),
     _tracepoint("softirq_exit", "context", tells="softirq or task: whose lookup it is", needed=True),
     _tracepoint("fib_table_lookup", "lookup", "LOOKUP", tells="every search of an IPv4 table", needed=True),
+    Probe(
+        "fib6_table_lookup",
+        Attach.TRACEPOINT,
+        "probes/lookup6.c",
+        ("LOOKUP",),
+        "every search of an IPv6 table",
+        define="TRACE_IPV6",
+        needed_if_there=True,
+    ),
     _tracepoint(
         "netif_receive_skb", "device", "RECEIVE", tells="packets coming in from devices", needed=True
     ),
@@ -127,6 +141,12 @@ _FUNCTIONS: tuple[_Function, ...] = (
     _Function("fib_table_lookup", "route", (), "the matched prefix"),
     _Function("fib4_rule_action", "route", ("LOOKUP",), "the rule, also one that ends the walk by itself"),
     _Function("fib4_rule_suppress", "route", ("SUPPRESSED",), "hits that a rule throws away", returns=True),
+    _Function(
+        "fib6_rule_action", "route6", ("LOOKUP",), "the rule of IPv6, also one that ends the walk by itself"
+    ),
+    _Function(
+        "fib6_rule_suppress", "route6", ("SUPPRESSED",), "hits that a rule of IPv6 throws away", returns=True
+    ),
     _Function("ip_route_output_key_hash_rcu", "route", (), "output decisions, and their namespace"),
     _Function(
         "ip_route_output_key_hash_rcu",
@@ -136,15 +156,29 @@ _FUNCTIONS: tuple[_Function, ...] = (
         returns=True,
         hides=True,
     ),
+    _Function("ip6_route_output_flags", "route6", (), "output decisions of IPv6"),
+    _Function(
+        "ip6_route_output_flags",
+        "route6",
+        ("RESULT",),
+        "the nexthop chosen for output of IPv6",
+        returns=True,
+        hides=True,
+    ),
     _Function("fib_validate_source", "route", (), "source checks, and their packet", many=True),
     _Function(
         "fib_validate_source", "route", ("RESULT",), "what a source check said", returns=True, many=True
     ),
     _Function("ip_route_input_noref", "route", (), "input decisions, and their packet"),
     _Function("ip_route_input_noref", "route", ("RESULT",), "the nexthop chosen for input", returns=True),
+    _Function("ip6_route_input", "route6", (), "input decisions of IPv6, and their packet"),
+    _Function("ip6_route_input", "route6", ("RESULT",), "the nexthop chosen for input of IPv6", returns=True),
     _Function("ip_local_deliver", "stage", ("STAGE",), "packets that were delivered to this host"),
     _Function("ip_forward", "stage", ("STAGE",), "packets that were forwarded (raw captures only)"),
     _Function("ip_output", "stage", ("STAGE",), "packets on their way out (raw captures only)"),
+    _Function("ip6_input", "stage", ("STAGE",), "IPv6 packets that were delivered to this host"),
+    _Function("ip6_forward", "stage", ("STAGE",), "IPv6 packets that were forwarded (raw captures only)"),
+    _Function("ip6_output", "stage", ("STAGE",), "IPv6 packets on their way out (raw captures only)"),
     _Function("xfrm_output", "stage", ("STAGE",), "packets before IPsec encrypts them (raw captures only)"),
     _Function("xfrm_input", "stage", ("STAGE",), "packets before IPsec decrypts them (raw captures only)"),
 )
@@ -177,6 +211,12 @@ KERNEL_TYPES: tuple[str, ...] = tuple(
         "net",
         "sock",
         "flowi4",
+        "flowi6",
+        "fib6_result",
+        "fib6_info",
+        "fib6_nh",
+        "fib6_table",
+        "rt6_info",
         "fib_nh",
         "fib_info",
         "nh_info",

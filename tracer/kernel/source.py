@@ -91,7 +91,6 @@ def compiler_flags(types: KernelTypes, headers: Path, build: Build) -> list[str]
         "RING_PAGES": ring_bytes // 4096,
         "WAKE_EVERY": max(1, ring_bytes // RECORD_BYTES // 16),
         "WITH_FILTER": int(build.with_filter),
-        "TRACE_IPV6": 0,  # until fib6_table_lookup is probed, a path without its decisions would be a wrong one
         "FLOW_TOS": "flowic_dscp" if "flowic_dscp" in common else "flowic_tos",
     }
     for name in ARGUMENT_COUNTS:

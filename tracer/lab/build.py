@@ -19,12 +19,16 @@ from tracer.lab.topology import Lab, Namespace
 from tracer.lab.wireguard import introduce
 
 _LINK_UP_S = 5.0
+# In labs of IPv4 no router solicitation or duplicate address detection gets into a trace.
+_NO_IPV6 = tuple((f"net.ipv6.conf.{which}.disable_ipv6", "1") for which in ("all", "default", "lo"))
+# Addresses are there at once, routes are only those of the lab, and every dropped packet gives its ICMPv6 error.
+_IPV6_DEVICE = (
+    *(("disable_ipv6", "0"), ("accept_dad", "0"), ("dad_transmits", "0")),
+    *(("router_solicitations", "0"), ("accept_ra", "0"), ("autoconf", "0"), ("accept_redirects", "0")),
+)
+_IPV6 = (("net.ipv6.icmp.ratelimit", "0"), ("net.ipv6.icmp.echo_ignore_multicast", "0"))
 # A new namespace copies the host's IPv4 settings (net.core.devconf_inherit_init_net): say all that matters.
-# Labs are IPv4 for now; without IPv6 no router solicitation or duplicate address detection gets into a trace.
 _SYSCTLS = (
-    ("net.ipv6.conf.all.disable_ipv6", "1"),
-    ("net.ipv6.conf.default.disable_ipv6", "1"),
-    ("net.ipv6.conf.lo.disable_ipv6", "1"),
     *(
         (f"net.ipv4.conf.{which}.{key}", value)
         for which in ("all", "default")
@@ -70,28 +74,42 @@ def device_batch(ns: Namespace) -> str:
 
 def address_batch(lab: Lab, ns: Namespace) -> str:
     """Return the batch for inside a namespace that gives addresses and sets the devices up."""
-    lines = [f"addr add {prefix} dev {device}" for device, prefix in ns.addresses]
+    lines, seen = [], set()
+    for device, prefix in ns.addresses:
+        # Of several IPv6 addresses the newest would be the source of what names none; in IPv4 it is the first.
+        more = "" if ":" not in prefix else " nodad preferred_lft 0" if device in seen else " nodad"
+        lines.append(f"addr add {prefix} dev {device}{more}")
+        seen.add(device)
     lines += [f"link set {device} up" for device in ("lo", *lab.devices(ns.name, made_by_services=False))]
     return _batch(lines)
 
 
 def route_batch(ns: Namespace) -> str:
-    """Return the batch for inside a namespace that makes neighbours, nexthops, routes, rules and IPsec."""
+    """Return the batch for inside a namespace that makes neighbours, routes, rules and IPsec."""
     lines = [f"neigh add {text}" for text in ns.neighbours]
-    lines += [f"nexthop add {text}" for text in ns.nexthops]
     lines += [f"route add {text}" for text in ns.routes]
     lines += [f"rule add {text}" for text in ns.rules]
     lines += [f"xfrm {text}" for text in ns.xfrm]
     return _batch(lines)
 
 
+def nexthop_batch(ns: Namespace) -> str:
+    """Return the batch for inside a namespace that makes nexthops: a group has no family, so nor has this."""
+    return _batch([f"nexthop add {text}" for text in ns.nexthops])
+
+
 def _batch(lines: list[str]) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def sysctls(ns: Namespace) -> tuple[tuple[str, str], ...]:
+def sysctls(lab: Lab, ns: Namespace) -> tuple[tuple[str, str], ...]:
     """Return every sysctl of a namespace in the order they are set; the lab's own come last."""
-    return (*_SYSCTLS, ("net.ipv4.ip_forward", "1" if ns.forwarding else "0"), *ns.sysctls)
+    forwards = "1" if ns.forwarding else "0"
+    if lab.family == 4:  # noqa: PLR2004 - the IP version
+        return (*_NO_IPV6, *_SYSCTLS, ("net.ipv4.ip_forward", forwards), *ns.sysctls)
+    devices = ("all", "default", "lo", *lab.devices(ns.name))
+    each = tuple((f"net.ipv6.conf.{dev}.{key}", value) for dev in devices for key, value in _IPV6_DEVICE)
+    return (*_SYSCTLS, *each, *_IPV6, ("net.ipv6.conf.all.forwarding", forwards), *ns.sysctls)
 
 
 def build(lab: Lab, state: State, lock: int) -> None:
@@ -108,16 +126,17 @@ def build(lab: Lab, state: State, lock: int) -> None:
     prepare(lab, state, lock)
     for ns in lab.namespaces:
         state.record(namespace=ns.name)
-    _run_batches({"": create_batch(lab)}, lock)
+    _run_batches(lab.family, {"": create_batch(lab)}, lock)
     for ns in lab.namespaces:
         state.record(namespace=ns.name, inode=netns_inode(ns.name))
-    _run_batches({ns.name: text for ns in lab.namespaces if (text := device_batch(ns))}, lock)
+    _run_batches(lab.family, {ns.name: text for ns in lab.namespaces if (text := device_batch(ns))}, lock)
     for ns in lab.namespaces:
-        inside(ns.name, lambda ns=ns: _set_sysctls(ns))  # type: ignore[misc]
+        inside(ns.name, lambda ns=ns: _set_sysctls(lab, ns))  # type: ignore[misc]
     introduce(lab, lock)
-    _run_batches({ns.name: address_batch(lab, ns) for ns in lab.namespaces}, lock)
+    _run_batches(lab.family, {ns.name: address_batch(lab, ns) for ns in lab.namespaces}, lock)
     _await_links(lab, made_by_services=False)
-    _run_batches({ns.name: text for ns in lab.namespaces if (text := route_batch(ns))}, lock)
+    _run_batches(0, {ns.name: text for ns in lab.namespaces if (text := nexthop_batch(ns))}, lock)
+    _run_batches(lab.family, {ns.name: text for ns in lab.namespaces if (text := route_batch(ns))}, lock)
     for ns in lab.namespaces:
         if ns.nft:
             _load_nft(ns, lock)
@@ -129,15 +148,15 @@ def finish(lab: Lab, lock: int) -> None:
     Raises:
         TracerError: a command was refused, or such a device does not come up.
     """
-    _run_batches({ns.name: _batch(list(ns.late)) for ns in lab.namespaces if ns.late}, lock)
+    _run_batches(lab.family, {ns.name: _batch(list(ns.late)) for ns in lab.namespaces if ns.late}, lock)
     _await_links(lab, made_by_services=True)
 
 
-def _set_sysctls(ns: Namespace) -> None:
+def _set_sysctls(lab: Lab, ns: Namespace) -> None:
     """Write sysctls of the namespace this thread is in; /proc/sys/net shows that of the reader."""
-    for key, value in sysctls(ns):
+    for key, value in sysctls(lab, ns):
         path = Path("/proc/sys") / key.replace(".", "/")
-        if "ipv6" in key and not path.exists():
+        if lab.family == 4 and "ipv6" in key and not path.exists():  # noqa: PLR2004 - the IP version
             continue  # a kernel without IPv6
         try:
             path.write_text(value)
@@ -145,22 +164,24 @@ def _set_sysctls(ns: Namespace) -> None:
             raise TracerError(f"cannot set {key}={value} in namespace {ns.name}: {error.strerror}") from error
 
 
-def _run_batches(batches: Mapping[str, str], lock: int) -> None:
+def _run_batches(family: int, batches: Mapping[str, str], lock: int) -> None:
     """Run `ip -batch` for several namespaces at once ("" is where we are), and wait for all.
+
+    `family` is what a rule, which names no address, is of; 0 leaves it out.
 
     A signal waits as well: whoever cleans up must not do it while a command goes on making things.
     """
     with held():
-        failures = [_complaint(*failed) for failed in _run_and_wait(batches, lock)]
+        failures = [_complaint(*failed) for failed in _run_and_wait(family, batches, lock)]
     if failures:
         raise TracerError(failures[0])
 
 
-def _run_and_wait(batches: Mapping[str, str], lock: int) -> list[tuple[str, str, str]]:
+def _run_and_wait(family: int, batches: Mapping[str, str], lock: int) -> list[tuple[str, str, str]]:
     """Run the batches; returns name, text and complaint of those that failed."""
     running: list[tuple[str, str, subprocess.Popen[bytes]]] = []
     for name, text in batches.items():
-        where = ["-netns", name] if name else []
+        where = [*([f"-{family}"] if family else []), *(["-netns", name] if name else [])]
         # A file and not a pipe: nothing has to be fed to one of them while the others run.
         with tempfile.TemporaryFile() as batch:
             batch.write(text.encode())

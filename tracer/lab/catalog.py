@@ -9,6 +9,7 @@ from tracer.errors import BadRequest
 from tracer.lab.basic import LOCAL_LAB, ROUTER, SERVER_LAB
 from tracer.lab.docker import DOCKER
 from tracer.lab.drops import ERRORS, RPFILTER
+from tracer.lab.labs6 import LABS6
 from tracer.lab.multihomed import MULTIHOMED
 from tracer.lab.openvpn import OPENVPN, OPENVPN_TCP
 from tracer.lab.policy import POLICY
@@ -25,6 +26,7 @@ _LABS = (
     *(ROUTER, POLICY, ERRORS, RPFILTER, MULTIPATH, LOCAL_LAB, NAT, SERVER_LAB),
     *(VRF, DUMMY, VLAN, VXLAN, GRE, IPSEC, WIREGUARD),
     *(OPENVPN, OPENVPN_TCP, WIREGUARD_GO, STRONGSWAN, SHADOWSOCKS, DOCKER, MULTIHOMED),
+    *LABS6,
 )
 _BY_NAME: Mapping[str, Lab] = MappingProxyType({lab.name: lab for lab in _LABS})
 

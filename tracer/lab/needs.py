@@ -13,7 +13,7 @@ from tracer.lab.netns import in_scratch
 from tracer.lab.programs import require
 from tracer.lab.topology import Lab
 
-ESP = "esp"
+ESP, ESP6 = "esp", "esp6"
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,23 @@ def _device(kind: str, option: str, module: str = "", more: str = "") -> _Need:
 
 
 _ENDS = "src 192.0.2.1 dst 192.0.2.2 proto esp"
+_ENDS6 = "src 2001:db8::1 dst 2001:db8::2 proto esp"
+
+
+def _esp(option: str, module: str, ends: str, nets: str) -> _Need:
+    return _Need(
+        "IPsec (ESP with AES-GCM)",
+        f"{option}, CONFIG_CRYPTO_GCM",
+        module,
+        f"xfrm state add {ends} spi 1 mode tunnel aead rfc4106(gcm(aes)) 0x{'11' * 20} 128\n"
+        f"xfrm policy add {nets} dir out tmpl {ends} mode tunnel",
+    )
+
+
 _KERNEL = {
     "dummy": _device("dummy", "CONFIG_DUMMY"),
     "gre": _device("gre", "CONFIG_NET_IPGRE", "ip_gre", "local 192.0.2.1 remote 192.0.2.2"),
+    "ip6gre": _device("ip6gre", "CONFIG_IPV6_GRE", "ip6_gre", "local 2001:db8::1 remote 2001:db8::2"),
     "tun": _Need("TUN devices", "CONFIG_TUN", "tun", "tuntap add mode tun name t0"),
     "bridge": _device("bridge", "CONFIG_BRIDGE"),
     "vrf": _device("vrf", "CONFIG_NET_VRF", more="table 10"),
@@ -45,20 +59,16 @@ _KERNEL = {
         "8021q",
         "link add t0 type veth peer name t1\nlink add link t0 name t2 type vlan id 5",
     ),
-    ESP: _Need(
-        "IPsec (ESP with AES-GCM)",
-        "CONFIG_INET_ESP, CONFIG_CRYPTO_GCM",
-        "esp4",
-        f"xfrm state add {_ENDS} spi 1 mode tunnel aead rfc4106(gcm(aes)) 0x{'11' * 20} 128\n"
-        f"xfrm policy add src 192.0.2.0/24 dst 198.51.100.0/24 dir out tmpl {_ENDS} mode tunnel",
-    ),
+    ESP: _esp("CONFIG_INET_ESP", "esp4", _ENDS, "src 192.0.2.0/24 dst 198.51.100.0/24"),
+    ESP6: _esp("CONFIG_INET6_ESP", "esp6", _ENDS6, "src 2001:db8:1::/64 dst 2001:db8:2::/64"),
 }
 
 
 def needs(lab: Lab) -> tuple[str, ...]:
-    """Return the kinds of devices of a lab, and `esp` where it has IPsec."""
+    """Return the kinds of devices of a lab, and `esp` or `esp6` where it has IPsec."""
+    esp = ESP6 if lab.family == 6 else ESP  # noqa: PLR2004 - the IP version
     kinds = [device.kind for ns in lab.namespaces for device in ns.devices]
-    return tuple(dict.fromkeys(kinds + [ESP for ns in lab.namespaces if ns.xfrm]))
+    return tuple(dict.fromkeys(kinds + [esp for ns in lab.namespaces if ns.xfrm]))
 
 
 def check(lab: Lab) -> None:

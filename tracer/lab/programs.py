@@ -79,7 +79,7 @@ def argv(program: Program, directory: Path, label: str = "") -> list[str]:
                 "--max-time",
                 "5",
                 *report,
-                f"http://{address}:{port}/",
+                f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/",
             ]
         return _ours("http-get", address, port)
     if first == "http-server":

@@ -125,7 +125,7 @@ class Flow:
 
     dst: str
     src: str | None = None
-    proto: Literal["udp", "tcp", "icmp", "gre", "esp"] = "udp"
+    proto: Literal["udp", "tcp", "icmp", "ipv6-icmp", "gre", "esp"] = "udp"
     sport: int | None = None
     dport: int | None = None
     mark: int = 0
@@ -254,7 +254,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Lab:
-    """A topology with its traffic; `summary` is one line, `teaches` says what to look at.
+    """A topology with its traffic; `summary` is one line, `teaches` says what to look at; `family` is that of IP.
 
     `own` are the packets that its devices and services send by themselves, such as a handshake. `prepare` writes keys
     and configurations into the lab's directory, in which each service has one of its own (`programs.place`), before
@@ -269,6 +269,7 @@ class Lab:
     steps: tuple[Step, ...]
     services: tuple[Service, ...] = ()
     own: tuple[Flow, ...] = ()
+    family: Literal[4, 6] = 4
     prepare: Callable[[File, int], None] | None = None
     setups: tuple[Setup, ...] = ()
     requires: Program = ()

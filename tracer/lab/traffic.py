@@ -17,21 +17,40 @@ import socket
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
-# Of linux/in.h; the socket module of Python 3.11 does not name them.
-IP_MTU_DISCOVER, IP_PMTUDISC_PROBE, IP_RECVERR = 10, 3, 11
 DEADLINE_S = 3.0
+IP_PMTUDISC_PROBE = 3
+
+
+class _Options(NamedTuple):
+    """Numbers of socket options (linux/in.h, in6.h; the socket module of Python 3.11 does not name them all)."""
+
+    level: int
+    tos: int
+    ttl: int
+    mtu_discover: int
+    recverr: int
+
+
+_IPV4 = _Options(socket.IPPROTO_IP, socket.IP_TOS, socket.IP_TTL, 10, 11)
+_IPV6 = _Options(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, socket.IPV6_UNICAST_HOPS, 23, 25)
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _udp_socket(args: argparse.Namespace, offset: int) -> socket.socket:
     """Return a UDP socket with every option of the command line applied."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock = socket.socket(_family(args.dst), socket.SOCK_DGRAM)
+    ip = _IPV6 if sock.family == socket.AF_INET6 else _IPV4
     options: list[tuple[bool, int, int, int]] = [
         (args.mark != 0, socket.SOL_SOCKET, socket.SO_MARK, args.mark),
-        (args.tos != 0, socket.IPPROTO_IP, socket.IP_TOS, args.tos),
-        (args.ttl != 0, socket.IPPROTO_IP, socket.IP_TTL, args.ttl),
-        (args.df, socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE),
-        (args.icmp, socket.IPPROTO_IP, IP_RECVERR, 1),
+        (args.tos != 0, ip.level, ip.tos, args.tos),
+        (args.ttl != 0, ip.level, ip.ttl, args.ttl),
+        (args.df, ip.level, ip.mtu_discover, IP_PMTUDISC_PROBE),
+        (args.icmp, ip.level, ip.recverr, 1),
         (args.broadcast, socket.SOL_SOCKET, socket.SO_BROADCAST, 1),
     ]
     for wanted, level, option, value in options:
@@ -56,7 +75,7 @@ def _await_icmp(sock: socket.socket) -> str:
             return "nothing"
     _, ancillary, _, _ = sock.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
     for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IP and kind == IP_RECVERR:
+        if any((level, kind) == (ip.level, ip.recverr) for ip in (_IPV4, _IPV6)):
             number = int.from_bytes(data[:4], sys.byteorder)
             return "icmp " + errno.errorcode.get(number, str(number))
     return "nothing"
@@ -108,14 +127,12 @@ def udp_echo(args: argparse.Namespace) -> int:
     selector = selectors.DefaultSelector()
     ports = [int(port) for port in args.ports.split(",")]
     for address, port in itertools.product(args.addresses, ports):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock = socket.socket(_family(address), socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sock.bind((address, port))
         if args.join:
-            group, interface = args.join
-            membership = socket.inet_aton(group) + socket.inet_aton(interface)
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            _join(sock, *args.join)
         selector.register(sock, selectors.EVENT_READ)
     print("ready", flush=True)
     answered = 0
@@ -129,9 +146,20 @@ def udp_echo(args: argparse.Namespace) -> int:
     return 0
 
 
+def _join(sock: socket.socket, group: str, interface: str) -> None:
+    """Become a member of a group; the interface is named by its address, in IPv6 by its name."""
+    if sock.family == socket.AF_INET6:
+        membership = socket.inet_pton(socket.AF_INET6, group)
+        membership += socket.if_nametoindex(interface).to_bytes(4, sys.byteorder)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
+    else:
+        membership = socket.inet_aton(group) + socket.inet_aton(interface)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+
+
 def tcp_server(args: argparse.Namespace) -> int:
     """Accept connections one by one, send back what comes until the peer has finished; end after `count`."""
-    with socket.create_server((args.address, args.port), backlog=8) as server:
+    with socket.create_server((args.address, args.port), family=_family(args.address), backlog=8) as server:
         print("ready", flush=True)
         accepted = 0
         while args.count == 0 or accepted < args.count:
@@ -186,6 +214,7 @@ def http_server(args: argparse.Namespace) -> int:
             TCPServer.server_bind(self)
             self.server_name, self.server_port = args.address, args.port
 
+    Server.address_family = _family(args.address)
     handler = partial(SimpleHTTPRequestHandler, directory=args.directory)
     with Server((args.address, args.port), handler) as server:
         print("ready", flush=True)

@@ -54,7 +54,8 @@ class PackedRoutes(Sequence[Route]):
         whole = {name: row[f"{name}_hi"] << 64 | row[f"{name}_lo"] for name in HIGH_AND_LOW}
         family = self.family if row["has_gateway"] else 0
         hop = Nexthop(row["ifindex"], family, whole["gateway"], 1, row["flags"])
-        same = ("dst_len", "src_len", "type", "scope", "protocol", "tos", "flags", "pref", "metric", "nhid")
+        names = ("dst_len", "src_len", "type", "scope", "protocol", "tos", "flags", "pref", "metric", "nhid")
+        same: dict[str, Any] = {name: row[name] for name in names}
         return Route(
             self.family,
             self.table,
@@ -63,7 +64,7 @@ class PackedRoutes(Sequence[Route]):
             prefsrc=whole["prefsrc"] if row["has_prefsrc"] else None,
             nexthops=(hop,) if row["has_hop"] else (),
             expired=bool(row["expired"]),
-            **{name: row[name] for name in same},
+            **same,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from tracer.correlate.columns import Array, address_words, codes_of, hash_rows
 from tracer.correlate.observed import OUTCOME_FAILED
 from tracer.correlate.verdicts import Event, Role, Steps, Verdict
 from tracer.enrich.inference import Explained, Row, address, device
-from tracer.enrich.intervals import numbers
+from tracer.enrich.intervals import leading, numbers, numbers6
 from tracer.enrich.packet_names import packet_info
 from tracer.enrich.reasons import CHECK_REASONS, NO_SOCKET, VAGUE_REASONS
 
@@ -27,7 +28,7 @@ _KEY_FIELDS = (
     "netns", "iif", "oif", "mark", "uid", "tos", "proto", "walked_table", "owner_table", "error", "ifindex",
     "route_type", "route_protocol",
     "route_scope", "priority", "nexthop_id", "hints", "flow_scope", "gateway_family", "family",
-    "rule", "rule_table", "prefix_length", "call_kind",
+    "rule", "rule_table", "prefix_length", "length", "call_kind",
 )  # fmt: skip
 
 
@@ -86,7 +87,9 @@ class Batch:
                 unsure = (ts_ns[here] >= state.unsure_ns) & (ts_ns[here] < state.since_ns)
                 number = np.where(unsure, (number | 1) + _ONE_MORE, number)
             version[here] = number
-            ports[here] = any(rule.sport or rule.dport for state in states for rule in state.rules)
+            ports[here] = any(
+                rule.sport or rule.dport for state in states for rule in (*state.rules, *state.rules6)
+            )
         return version, ports
 
     def lookup_keys(self, lookup: Array) -> Array:
@@ -96,7 +99,7 @@ class Batch:
         columns = [steps.records[name][rows] for name in _KEY_FIELDS]
         columns += address_words(steps.records["gateway"][rows])
         for name in ("saddr", "daddr"):
-            columns += self._places(steps.records[name][rows], lookup)
+            columns += self._places(name, lookup)
         ports = self._has_ports[lookup] | self._world.why
         columns += [np.where(ports, steps.records[name][rows], 0) for name in ("sport", "dport")]
         columns += [steps.notes["purpose"][rows], steps.notes["caller"][rows], self._version[lookup]]
@@ -109,20 +112,29 @@ class Batch:
         columns.append(steps.notes["outer"][rows])
         return hash_rows(*columns)
 
-    def _places(self, addresses: Array, lookup: Array) -> list[Array]:
-        """Where addresses lie among the prefixes of the configuration in force; where that is unsure, themselves."""
+    def _places(self, name: str, lookup: Array) -> list[Array]:
+        """Where addresses lie among the prefixes of the configuration in force; where that is unsure, themselves.
+
+        Of an IPv6 address the part that the route has counts besides, which the probe has read.
+        """
+        addresses = self.steps.records[name][self.steps.row[lookup]]
         low, high = address_words(addresses)
         number = np.ascontiguousarray(addresses).view(">u4")[:, 0].astype(np.uint64)
+        family = self.steps.records["family"][self.steps.row[lookup]]
         place = low.copy()
+        length = self.steps.records["prefix_length" if name == "daddr" else "length"][self.steps.row[lookup]]
         netns = self.steps.hops.netns[self.steps.hop[lookup]]
         version = self._version[lookup]
         for inode in np.unique(netns).tolist():
             states = self._world.network.versions(inode)
             for which in np.unique(version[netns == inode]).tolist():
                 if which % 2 == 0 and states and not self._world.why:
-                    here = (netns == inode) & (version == which)
+                    here = (netns == inode) & (version == which) & (family == socket.AF_INET)
                     place[here] = numbers(states[which // 2], number[here])
-        return [place, high]
+                    here = (netns == inode) & (version == which) & (family == socket.AF_INET6)
+                    place[here] = numbers6(states[which // 2], addresses[here])
+                    low[here], high[here] = address_words(leading(addresses[here], length[here]))
+        return [place, np.where(family == socket.AF_INET6, low, 0), high]
 
     def event_keys(self, rows: Array) -> Array:
         """A hash of all that a row about a packet shows."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from tracer.correlate.columns import Array, Records, codes_of, hash_rows
 from tracer.correlate.verdicts import Role, Steps, Verdict
+from tracer.enrich.observed import address_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ class Owners:
             record = records[hops.in_row[hop]]
             if int(record["proto"]) not in {_TCP, _UDP}:
                 continue
-            local = int.from_bytes(bytes(record["daddr"][:4]), "big")
+            local = address_number(record, "daddr")
             key = (int(record["netns"]), int(record["proto"]), local, int(record["dport"]))
             if key not in asked:
                 asked[key] = self._ask(*key)

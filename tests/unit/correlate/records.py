@@ -46,6 +46,19 @@ STACKS: dict[str, tuple[str, ...]] = {
     "tunnel": ("fib_table_lookup", "ip_route_output_key_hash_rcu", "ip_route_output_flow", "ip_tunnel_xmit"),
     "address": ("fib_table_lookup", "__inet_dev_addr_type", "udp_sendmsg"),
     "nft": ("fib_table_lookup", "nft_fib4_eval", "nft_do_chain"),
+    "input6": ("fib6_table_lookup", "ip6_pol_route", "fib6_rule_lookup", "ip6_route_input", "ipv6_rcv"),
+    "send6": ("fib6_rule_action", "fib_rules_lookup", "ip6_route_output_flags", "ip6_dst_lookup_tail", "udpv6_sendmsg"),
+    "connect6": (
+        "fib6_table_lookup", "ip6_pol_route", "fib6_rule_lookup", "ip6_route_output_flags", "ip6_dst_lookup_flow",
+        "tcp_v6_connect",
+    ),
+    "limit6": (
+        "fib6_table_lookup", "ip6_pol_route", "fib6_rule_lookup", "ip6_route_output_flags",
+        "icmpv6_xrlim_allow.isra.0", "icmp6_send", "ip6_pkt_drop.isra.0",
+    ),
+    "getroute6": ("fib6_table_lookup", "ip6_pol_route", "ip6_route_output_flags", "inet6_rtm_getroute"),
+    "nft6": ("ip6_pol_route_lookup", "fib6_rule_lookup", "ip6_route_lookup", "nft_fib6_eval", "nft_do_chain"),
+    "check6": ("fib6_table_lookup", "ip6_nh_lookup_table", "ip6_route_check_nh", "fib6_nh_init"),
 }  # fmt: skip
 
 
@@ -108,6 +121,11 @@ class Packet:
     ethertype: int = 0x0800
     length: int = 100
 
+    @property
+    def family(self) -> int:
+        """AF_INET or AF_INET6."""
+        return socket.AF_INET6 if ":" in self.src else socket.AF_INET
+
     def but(self, **changes: Any) -> Packet:
         """Another packet that differs only so."""
         return replace(self, **changes)
@@ -128,7 +146,8 @@ class Packet:
             "sport": self.sport,
             "dport": self.dport,
         }
-        return {**key, "mark": self.mark, "iif": iif.ifindex if iif else 1, **changes}
+        more = {"family": self.family, "mark": self.mark, "iif": iif.ifindex if iif else 1}
+        return {**key, **more, **changes}
 
     def check_key(self, iif: Device, **changes: Any) -> dict[str, Any]:
         """The flow key of its source check: ends swapped."""
@@ -141,7 +160,7 @@ class Packet:
             for name in ("proto", "sport", "dport", "ttl", "ip_id", "skb", "sock", "length")
         }
         more = {"saddr": self.src, "daddr": self.dst, "mark": self.mark, "detail": self.detail}
-        return {**own, **more, "ethertype": self.ethertype, "family": socket.AF_INET, "head": self.skb + 0x80}
+        return {**own, **more, "ethertype": self.ethertype, "family": self.family, "head": self.skb + 0x80}
 
 
 @dataclass
@@ -281,7 +300,8 @@ class Scene:
 
 def _wire(name: str, value: Any) -> Any:
     if name in {"saddr", "daddr", "gateway"}:
-        return np.frombuffer(socket.inet_aton(value).ljust(16, b"\0"), np.uint8)
+        packed = socket.inet_pton(socket.AF_INET6, value) if ":" in value else socket.inet_aton(value)
+        return np.frombuffer(packed.ljust(16, b"\0"), np.uint8)
     if name == "comm":
         return np.frombuffer(value.encode().ljust(16, b"\0"), np.uint8)
     if name == "stack":

@@ -8,7 +8,6 @@ from tests.unit.correlate.records import (
     C0,
     ICMP,
     LOCAL,
-    MS,
     R0,
     R1,
     S0,
@@ -184,52 +183,6 @@ def test_the_three_decisions_of_a_connect_belong_to_its_syn():
     )
     task.decide(syn.key(flow=3), "connect", miss(255), hit(254, C0)).xmit(syn, C0)
     assert owned(scene) == [["output", "output", "output"]]
-
-
-def test_a_packet_that_waited_for_arp_leaves_elsewhere():
-    """The task's decision, the softirq's transmission, the same flow."""
-    scene = Scene()
-    scene.task(1).decide(PACKET.key(), "send", miss(255), hit(254, C0))
-    scene.wait(MS)
-    scene.softirq(1).xmit(PACKET, C0)
-    assert lines_of(scene) == [
-        (True, ["1 output 255 miss", "1 output 254 hit", "1 output decided", "send c0"])
-    ]
-
-
-def test_the_next_packet_of_a_server_does_not_take_the_decision_of_one_that_waited():
-    """The same task answers another port: one end changed, as NAT would have it, but the first answer left."""
-    scene = Scene()
-    answer = PACKET.but(sport=9000, dport=20000)
-    other = answer.but(skb=0x2000, dport=20001, ip_id=2)
-    task = scene.task(1)
-    task.decide(answer.key(), "send", hit(100, C0))
-    scene.wait(MS)
-    scene.softirq(1).xmit(answer, C0)
-    scene.wait(MS)
-    task.decide(other.key(), "send", hit(101, C0)).xmit(other, C0)
-    assert [lines[:2] for _, lines in lines_of(scene)] == [
-        ["1 output 100 hit", "1 output decided"],
-        ["1 output 101 hit", "1 output decided"],
-    ]
-
-
-def test_several_waiting_packets_take_their_decisions_in_order():
-    """First decided, first sent."""
-    scene = Scene()
-    waiting = [PACKET.but(skb=0x1000 * n, ip_id=n) for n in (1, 2, 3)]
-    task = scene.task(1)
-    for index, packet in enumerate(waiting):
-        task.decide(packet.key(), "send", hit(100 + index, C0))
-    soft = scene.softirq(1)
-    for packet in waiting:
-        soft.xmit(packet, C0)
-    assert [line for _, (line, *_rest) in lines_of(scene)] == [
-        "1 output 100 hit",
-        "1 output 101 hit",
-        "1 output 102 hit",
-    ]
-    assert [story.packet for story in scene.stories()] == [1, 2, 3]
 
 
 def test_a_decision_that_failed_is_taken_by_no_packet():

@@ -21,10 +21,17 @@ from tracer.correlate.callers import UNKNOWN_CALLER, Purpose, classify
         ("getroute", Purpose.QUERY, "inet_rtm_getroute"),
         ("address", Purpose.OTHER, "udp_sendmsg"),
         ("nft", Purpose.OTHER, "nft_fib4_eval"),
+        ("input6", Purpose.INPUT, "ip6_route_input"),
+        ("send6", Purpose.OUTPUT, "udpv6_sendmsg"),
+        ("connect6", Purpose.OUTPUT, "tcp_v6_connect"),
+        ("limit6", Purpose.OUTPUT, "icmp6_send"),
+        ("getroute6", Purpose.QUERY, "inet6_rtm_getroute"),
+        ("nft6", Purpose.OTHER, "nft_fib6_eval"),
+        ("check6", Purpose.OTHER, "ip6_route_check_nh"),
     ],
 )
 def test_the_function_that_asked_is_named(stack, purpose, name):
-    """Each way to fib_table_lookup has its purpose and its name."""
+    """Each way to fib_table_lookup and fib6_table_lookup has its purpose and its name."""
     caller = classify(STACKS[stack])
     assert (caller.purpose, caller.name) == (purpose, name)
 
@@ -33,10 +40,13 @@ def test_traits_of_the_way_are_read():
     """Lists, packets, connections and trials are told apart."""
     traits = {name: classify(stack) for name, stack in STACKS.items()}
     assert [name for name, caller in traits.items() if caller.in_list] == ["list", "list-check"]
-    assert [name for name, caller in traits.items() if caller.connects] == ["connect"]
-    assert [name for name, caller in traits.items() if caller.probes] == ["icmp"]
+    assert [name for name, caller in traits.items() if caller.connects] == ["connect", "connect6"]
+    assert [name for name, caller in traits.items() if caller.probes] == ["icmp", "limit6"]
     of_packet = {name for name, caller in traits.items() if caller.of_packet}
-    assert of_packet == {"input", "list", "list-check", "check", "send", "connect", "icmp", "nft", "tunnel"}
+    ipv6 = {"input6", "send6", "connect6", "limit6", "nft6"}
+    assert of_packet == ipv6 | {
+        *("input", "list", "list-check", "check", "send", "connect", "icmp", "nft", "tunnel"),
+    }
 
 
 @pytest.mark.parametrize(

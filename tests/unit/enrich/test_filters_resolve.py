@@ -12,7 +12,7 @@ from tracer.correlate.callers import Purpose
 from tracer.correlate.verdicts import Role
 from tracer.enrich.names import Names
 from tracer.enrich.resolve import FilterWords, resolve
-from tracer.errors import BadRequest, NotSupported
+from tracer.errors import BadRequest
 from tracer.model.network import Link, Network, NetworkState
 
 NAMES = Names(
@@ -63,6 +63,8 @@ def selection(**words):
         ({"purpose": "query"}, "purpose", Purpose.QUERY),
         ({"drops": True}, "drops", True),
         ({"family": 4}, "family", 4),
+        ({"family": 6}, "family", 6),
+        ({"src": "fd00:1::/64"}, "src", ipaddress.ip_network("fd00:1::/64")),
         ({"netns": "b"}, "netns", 12),
         ({"netns": "12"}, "netns", 12),
         ({"iif": "eth0"}, "iif", frozenset({(11, 2), (12, 4)})),
@@ -124,12 +126,23 @@ def test_a_word_that_names_nothing_is_refused_with_what_would_do(words, message)
 
 
 @pytest.mark.parametrize(
-    "words", [{"src": "fe80::/10"}, {"host": "::1"}, {"family": 6}, {"family": 4, "dst": "::/0"}]
+    "words",
+    [
+        {"family": 4, "dst": "::/0"},
+        {"family": 6, "src": "10.1.0.0/24"},
+        {"src": "10.1.0.2", "dst": "fd00::1"},
+    ],
 )
-def test_ipv6_is_not_supported_yet_and_says_so(words):
-    """Not an empty trace."""
-    with pytest.raises(NotSupported, match="IPv6 is not traced yet"):
+def test_a_filter_of_both_families_is_refused(words):
+    """No packet can match it: that is said at once."""
+    with pytest.raises(BadRequest, match="both address families"):
         selection(**words)
+
+
+@pytest.mark.parametrize("name", ["icmpv6", "icmp6", "ipv6-icmp", "58"])
+def test_icmp_of_ipv6_has_several_names(name):
+    """All of them are protocol 58."""
+    assert selection(proto=name).proto == 58
 
 
 def test_nothing_given_is_nothing_filtered():

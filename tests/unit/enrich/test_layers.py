@@ -22,6 +22,7 @@ STATE = NetworkState(
             Link(9, "r0", master=8),
             Link(10, "br0", "bridge"),
             Link(11, "p0", master=10),
+            Link(12, "six", "ip6gre"),
         )
     },
 )
@@ -34,15 +35,19 @@ def vrfs(**key):
 def test_tunnels_have_the_protocols_of_their_outer_headers():
     """GRE or UDP around GRE, UDP around WireGuard, ESP around all; nothing else is a tunnel."""
     found = tunnels(STATE)
-    assert set(found) == {9 << 32 | 6, 9 << 32 | 7}
+    assert set(found) == {9 << 32 | 6, 9 << 32 | 7, 9 << 32 | 12}
+    assert found[9 << 32 | 12] == found[9 << 32 | 6]
     gre, wireguard = found[9 << 32 | 6], found[9 << 32 | 7]
     assert [bool(gre >> number & 1) for number in (47, 17, 50, 6)] == [True, True, True, False]
     assert [bool(wireguard >> number & 1) for number in (47, 17, 50, 6)] == [False, True, True, False]
 
 
 def test_a_vlan_over_a_bond_lies_on_all_below():
-    """On the bond, and on both of its devices; a bridge's ports hand packets to it by themselves."""
-    assert above(STATE) == {(9, 4, 2), (9, 4, 3), (9, 5, 4), (9, 5, 2), (9, 5, 3)}
+    """On the bond, and on both of its devices; a bridge's ports hand packets to it by themselves.
+
+    What IPv6 routes as come in by a VRF was received on its member.
+    """
+    assert above(STATE) == {(9, 4, 2), (9, 4, 3), (9, 5, 4), (9, 5, 2), (9, 5, 3), (9, 8, 9)}
 
 
 def test_a_flow_is_in_the_vrf_of_its_device():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from tracer.lab.build import address_batch, create_batch, device_batch, route_ba
 from tracer.lab.catalog import find, labs
 from tracer.lab.needs import needs
 from tracer.lab.topology import LOCAL, MAIN
+from tracer.lab.twins import text6
 
 ALL = list(labs().values())
 BUILT_IN = {0: LOCAL, 32766: MAIN, 32767: 253}
@@ -37,10 +39,13 @@ def test_the_labs_are_there():
     anywhere = {"router", "policy", "errors", "rpfilter", "multipath", "local", "nat", "server"}
     proxied = {"shadowsocks", "multihomed"}
     relayed = {"openvpn", "openvpn-tcp", "wireguard-go", "strongswan"}
-    kinds = {"vrf", "dummy", "vlan", "vxlan", "gre", "ipsec", "wireguard", "docker-like"}
-    assert set(labs()) == anywhere | proxied | relayed | kinds
-    assert {name for name, lab in labs().items() if not needs(lab)} == anywhere | proxied
+    kinds = {"vrf", "dummy", "vlan", "vxlan", "gre", "ipsec", "wireguard"}
+    twins = {f"{name}6" for name in anywhere | kinds}
+    assert set(labs()) == anywhere | proxied | relayed | kinds | {"docker-like"} | twins
+    unneedy = {name for name, lab in labs().items() if not needs(lab)}
+    assert unneedy == anywhere | proxied | {f"{name}6" for name in anywhere}
     assert {name for name, lab in labs().items() if needs(lab) == ("tun",)} == relayed
+    assert {name for name, lab in labs().items() if lab.family == 6} == twins
     for lab in ALL:
         assert lab.summary
         assert lab.teaches
@@ -115,7 +120,7 @@ def test_legs_join_where_something_relays(lab):
 
 @pytest.mark.parametrize("lab", ALL, ids=lambda lab: lab.name)
 def test_both_ends_of_a_link_share_a_net(lab):
-    """Each link has addresses of one IPv4 net on both of its devices."""
+    """Each link has addresses of one net on both of its devices."""
     nets = {}
     for ns in lab.namespaces:
         for device, prefix in ns.addresses:
@@ -179,7 +184,44 @@ def test_batches_make_the_other_devices():
 def test_sysctls_start_from_a_known_state():
     """IPv6 is off, forwarding is said either way, and a lab's own settings come last."""
     client, router, _ = find("router").namespaces
-    assert ("net.ipv6.conf.all.disable_ipv6", "1") in sysctls(client)
-    assert dict(sysctls(client))["net.ipv4.ip_forward"] == "0"
-    assert dict(sysctls(router))["net.ipv4.ip_forward"] == "1"
-    assert sysctls(router)[-1] == ("net.ipv4.conf.r1.rp_filter", "1")
+    lab = find("router")
+    assert ("net.ipv6.conf.all.disable_ipv6", "1") in sysctls(lab, client)
+    assert dict(sysctls(lab, client))["net.ipv4.ip_forward"] == "0"
+    assert dict(sysctls(lab, router))["net.ipv4.ip_forward"] == "1"
+    assert sysctls(lab, router)[-1] == ("net.ipv4.conf.r1.rp_filter", "1")
+
+
+def test_sysctls_of_an_ipv6_lab_leave_no_waiting():
+    """No duplicate address detection on any device, forwarding is that of IPv6, and no rp_filter is set."""
+    lab = find("router6")
+    client, router, _ = lab.namespaces
+    for device in ("all", "default", "lo", "r0", "r1"):
+        assert dict(sysctls(lab, router))[f"net.ipv6.conf.{device}.accept_dad"] == "0"
+    assert dict(sysctls(lab, client))["net.ipv6.conf.all.forwarding"] == "0"
+    assert sysctls(lab, router)[-1] == ("net.ipv6.conf.all.forwarding", "1")
+    assert "net.ipv4.conf.r1.rp_filter" not in dict(sysctls(lab, router))
+
+
+@pytest.mark.parametrize("lab", [lab for lab in ALL if lab.family == 6], ids=lambda lab: lab.name)
+def test_no_ipv4_is_left_in_an_ipv6_lab(lab):
+    """Addresses, routes, rules, programs and paths are all translated."""
+    text = repr(replace(lab, namespaces=tuple(replace(ns, sysctls=()) for ns in lab.namespaces)))
+    assert re.findall(r"\d+\.\d+\.\d+\.\d+", text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "translated"),
+    [
+        ("default via 10.1.0.1 dev c0", "default via fd00:10:1::1 dev c0"),
+        ("10.1.0.0/24", "fd00:10:1::/64"),
+        ("127.0.0.1/32", "::1/128"),
+        ("0.0.0.0/0", "::/0"),
+        ("dnat to 10.1.0.2:80", "dnat to [fd00:10:1::2]:80"),
+        ("table ip lab { ip daddr 10.2.0.1 }", "table ip6 lab { ip6 daddr fd00:10:2::1 }"),
+        ("pref 5 ipproto icmp lookup 9", "pref 5 ipproto ipv6-icmp lookup 9"),
+        ("ip saddr", "ip6 saddr"),
+    ],
+)
+def test_texts_are_translated(text, translated):
+    """What iproute2 and nft read in IPv6."""
+    assert text6(text) == translated
