@@ -23,7 +23,8 @@ enum record_kind {
 	KIND_RESULT = 12,     /* a call of a routing function ended: ip_route_input_noref(), ... */
 	KIND_SUPPRESSED = 13, /* a rule threw the last hit away: fib4_rule_suppress(), fib6_rule_suppress() */
 	KIND_STAGE = 14,      /* a packet passed a function of the IP layer: ip_forward(), ... */
-	KIND_COUNT = 15,      /* one more than the last kind */
+	KIND_READ = 15,       /* a process read from a UDP socket: sock_recv_length */
+	KIND_COUNT = 16,      /* one more than the last kind */
 };
 
 enum record_hint {
@@ -94,8 +95,8 @@ struct record {
 	__u32 priority;     /* metric of the route */
 	__u32 nexthop_id;   /* id of the nexthop object, 0 when none */
 	__s32 stack;        /* id in the stack map of the caller, negative when none */
-	__u32 length; /* length of the packet in bytes; of an IPv6 lookup: the route's source prefix in bits */
-	__u32 rule;   /* preference of the rule that asked for the lookup */
+	__u32 length; /* of the packet or of what was read, in bytes; IPv6 lookup: the route's source prefix in bits */
+	__u32 rule;          /* preference of the rule that asked for the lookup */
 	__u32 rule_table;    /* table that the rule names, 0 when its action is another (l3mdev, prohibit) */
 	__u16 sport;         /* source port, host order, 0 when none */
 	__u16 dport;         /* destination port, host order, 0 when none */

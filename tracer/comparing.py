@@ -45,7 +45,7 @@ def recorded(target: str) -> Path:
     from tracer.replay import rows_of
 
     name, mark, number = target.rpartition("#")
-    if not mark or not number.isdigit():
+    if not mark or not number.isdecimal():
         raise BadRequest(f"--from-file {target}: which packet?\n  try: {target.rstrip('#')}#1")
     if not FilePath(name).exists():
         raise BadRequest(f"--from-file {name}: there is no such file")

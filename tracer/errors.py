@@ -5,6 +5,8 @@ Every message says what failed, why, and what to do, in that order and on at mos
 
 from __future__ import annotations
 
+import struct
+import zlib
 from enum import IntEnum
 
 
@@ -17,6 +19,12 @@ class Exit(IntEnum):
     NOT_PERMITTED = 3
     NOT_SUPPORTED = 4
     LOST = 5
+
+
+MALFORMED = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
+"""What Python raises where a value from outside is of another kind, size or depth than it should be."""
 
 
 class TracerError(Exception):
@@ -45,6 +53,10 @@ class NotSupported(TracerError):
 
 class BadCapture(TracerError):
     """A file that cannot be read as a capture, or cannot be written."""
+
+
+class BadMessage(TracerError):
+    """A message of the kernel that is shorter than it says, or whose parts have other sizes than they must."""
 
 
 class LostRecords(TracerError):

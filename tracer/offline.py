@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracer.errors import BadCapture, BadRequest, Exit
+from tracer.errors import MALFORMED, BadCapture, BadRequest, Exit
 from tracer.explaining import FORMATS, end, show
 
 if TYPE_CHECKING:
@@ -28,8 +28,15 @@ def explain_offline(words: Sequence[str], snapshot: str, stdout_format: str = "t
     if stdout_format not in FORMATS:
         raise BadRequest(f"--format {stdout_format}: there is {', '.join(FORMATS)}")
     question = parse(words, system_names())
-    world = World(_state(read_snapshot(snapshot), question.netns), system_names())
-    told, ending, decided = modelled(question, world)
+    network = read_snapshot(snapshot)
+    try:
+        world = World(_state(network, question.netns), system_names())
+        told, ending, decided = modelled(question, world)
+    except MALFORMED as error:
+        raise BadCapture(
+            f"cannot use {snapshot}: what it holds does not fit together ({type(error).__name__}: {error})\n"
+            f"  make one: fibtrace snapshot -o {snapshot}"
+        ) from error
     assumed = decided.walk.assumed if decided.walk else ()
     note = f"the model assumes: {', '.join(assumed)}" if assumed else ""
     path = question_path(question, told, world, ending)
@@ -47,7 +54,7 @@ def read_snapshot(name: str) -> Network:
         made = json.loads(Path(name).read_text(encoding="utf-8"))
     except OSError as error:
         raise BadCapture(f"cannot read {name}: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadCapture(
             f"cannot read {name}: it is no JSON\n  make one: fibtrace snapshot -o {name}"
         ) from error

@@ -79,6 +79,7 @@ class Processing:
     clock_offset_ns: int
     ensure: Callable[[int], object] = lambda _inode: None
     owner: Callable[[int, int, int, int], tuple[int, str] | None] = lambda *_key: None
+    threads: Callable[[int], int] = lambda _pid: 0
     limit: int | None = None
     filtered: bool = False
     changes_shown: Callable[[Change], bool] | None = None
@@ -95,6 +96,7 @@ class Processing:
         self._tunnels: dict[int, int] = {}
         self._above: set[tuple[int, int, int]] = set()
         self.correlator = Correlator(self.kinds, self.layout.record)
+        self.correlator.relays.partial, self.correlator.relays.threads = self.filtered, self.threads
         self.callers = Callers(self.symbols, self.kinds)
         self.context = Context(
             callers=self.callers.by_stack,
@@ -274,12 +276,20 @@ def _numbers(reasons: dict[int, str], wanted: frozenset[str]) -> frozenset[int]:
 class Recorder:
     """Writes what came out of the ring, and what is needed to understand it later, to a `.fibtrace` capture."""
 
-    def __init__(self, path: Path, wire_text: str, clock_offset_ns: int, reasons: dict[int, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        wire_text: str,
+        clock_offset_ns: int,
+        reasons: dict[int, str],
+        partial: bool = True,  # noqa: FBT001, FBT002 - a filter keeps records out
+    ) -> None:
         header = {
             "wire": wire_text,
             "release": os.uname().release,
             "clock_offset_ns": clock_offset_ns,
             "schema": SCHEMA,
+            "partial": partial,
             "reasons": {str(number): name for number, name in reasons.items()},
         }
         self._writer = CaptureWriter(path, header)

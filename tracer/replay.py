@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -10,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from tracer.enrich.filters import Selection
-from tracer.errors import BadCapture, TracerError
+from tracer.errors import MALFORMED, BadCapture, TracerError
 from tracer.kernel.source import wire_header
 from tracer.model.change import Change, changes_from
 from tracer.model.network import Network
@@ -59,7 +61,8 @@ def convert(
     Raises BadRequest or BadCapture before the target is touched.
     """
     if Path(source).suffix != RAW_SUFFIX:
-        return convert_rows(source, target, wanted, why=why)
+        with _sense(source):
+            return convert_rows(source, target, wanted, why=why)
     output_format(target if isinstance(target, str | Path) else "-", wanted)
     known, damage = _read_names(source)
     output = open_output(target, wanted, why=why)
@@ -68,6 +71,19 @@ def convert(
     finally:
         output.close()
     return Converted(rows, damage)
+
+
+@contextlib.contextmanager
+def _sense(source: str | Path) -> Iterator[None]:
+    """Whoever wrote a capture may have written what contradicts itself: that is told, wherever it is noticed."""
+    try:
+        yield
+    except MALFORMED as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise BadCapture(
+            f"cannot use {source}: what it holds does not fit together ({why})\n"
+            "  it is damaged, or this is a mistake in fibtrace: FIBTRACE_DEBUG=1 shows where"
+        ) from error
 
 
 class _Rows:
@@ -97,10 +113,10 @@ def rows_of(source: str | Path) -> pa.Table:
     return pa.concat_tables(kept.parts, promote_options="default")
 
 
-def play(source: str | Path, outputs: list[Output]) -> Played:
-    """Feed the outputs with a raw capture; raises BadCapture. The outputs stay open."""
+def play(source: str | Path, outputs: list[Output], changes: str = "none") -> Played:
+    """Feed the outputs with a raw capture and these changes; raises BadCapture. The outputs stay open."""
     known, damage = _read_names(source)
-    rows, accounting = _replay(source, known, outputs)
+    rows, accounting = _replay(source, known, outputs, changes=changes)
     return Played(rows, _lost(accounting) if accounting else 0, damage, accounting is not None)
 
 
@@ -108,7 +124,7 @@ def _replay(
     source: str | Path, known: _Known, outputs: list[Output], *, why: bool = False, changes: str = "none"
 ) -> tuple[int, Any]:
     """Feed the outputs with what a capture holds; returns how many rows were written, and the accounting."""
-    with CaptureReader(source) as reader:
+    with CaptureReader(source) as reader, _sense(source):
         written, layout, clock_offset_ns = _header(reader, source)
         processing = Processing(
             layout=layout,
@@ -124,6 +140,7 @@ def _replay(
             changes_shown=chosen(changes, None),
             why=why,
         )
+        processing.correlator.relays.partial = bool(reader.header.get("partial", True))
         horizon_ns, sequences, accounting = 0, {}, None
         for frame in reader.frames():
             if frame.kind is Kind.RECORDS:
@@ -203,7 +220,7 @@ def _read_names(source: str | Path) -> tuple[_Known, int]:
     Each whole network counts instead of the one before (older captures have many), later versions are added to it.
     """
     known = _Known(Network(), {}, {})
-    with CaptureReader(source) as reader:
+    with CaptureReader(source) as reader, _sense(source):
         for frame in reader.frames():
             if frame.kind is Kind.NETWORK:
                 known.network = Network.deserialise(frame.json())

@@ -3,55 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import shutil
 import subprocess
-import sys
-import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracer.console import Progress, Stop, Tidy, TidyTold, say
+from tracer.console import Progress, Stop, say
 from tracer.errors import BadRequest, Exit, NotSupported, TracerError
-from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, Output, Told, open_output, output_format
+from tracer.outputs.registry import RAW_SUFFIX, SUFFIXES, output_format
+from tracer.privilege import account, drop, start
+from tracer.starting import TraceOptions, open_outputs, start_both
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
 
     from tracer.enrich.filters import Selection
     from tracer.enrich.follower import Follower
-    from tracer.enrich.resolve import FilterWords
     from tracer.kernel.loader import Loaded
     from tracer.kernel.reader import Reader
     from tracer.pipeline import Processing, Recorder
+
+__all__ = ["TraceOptions", "follow", "trace"]
 
 _WAIT_S = 0.05
 _SETTLE_NS = 60_000_000
 _DRAIN_NS = 1_000_000_000
 _POLL_NS = 40_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class TraceOptions:
-    """What `fibtrace trace` was asked for."""
-
-    filter: FilterWords
-    outputs: tuple[Path, ...] = ()
-    stdout_format: str | None = "tree"
-    command: tuple[str, ...] = ()
-    count: int | None = None
-    duration_s: float | None = None
-    stacks: str = "first"
-    ring_mb: int = 32
-    strict: bool = False
-    backend: str = "auto"
-    namespaces: frozenset[int] = frozenset()
-    changes: str = "none"
-    why: bool = False
-    collectors: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +80,8 @@ def _check(options: TraceOptions) -> None:
         raise BadRequest(
             f"command not found: {options.command[0]}\n  give a program on the PATH, or its path, after --"
         )
+    if options.user is not None and not options.command:
+        raise BadRequest("--user says as whom COMMAND is run, and there is none\n  give it after --")
     if options.stacks == "none":
         raise NotSupported(
             "--stacks none: only the caller's stack tells a packet's decision from a query or a trial (ICMP errors)\n"
@@ -114,6 +95,7 @@ class _Session:
     def __init__(self, options: TraceOptions, stop: Stop) -> None:
         self._options, self._stop = options, stop
         self._child: subprocess.Popen[bytes] | None = None
+        self._user = None if options.user is None else account(options.user)
         self._recorders: list[Recorder] = []
         self._sequences: dict[int, int] = {}
         self.lost = 0
@@ -121,12 +103,12 @@ class _Session:
 
     def run(self) -> int:
         with contextlib.ExitStack() as stack:
-            loaded, follower = _start_both(self._options)
+            loaded, follower = start_both(self._options)
             say(loaded.words)
             stack.callback(loaded.close)
             stack.callback(follower.close)
             processing, reader = self._assemble(loaded, follower, stack)
-            with _reported_errors(processing, self._recorders):
+            with _reported_errors(processing):
                 self._follow(loaded, follower, processing, reader)
             return self._account(loaded, processing)
 
@@ -134,7 +116,7 @@ class _Session:
         self, loaded: Loaded, follower: Follower, stack: contextlib.ExitStack
     ) -> tuple[Processing, Reader]:
         from tracer.enrich.names import system_names
-        from tracer.enrich.processes import Processes, local_ports
+        from tracer.enrich.processes import Processes, local_ports, threads
         from tracer.enrich.resolve import resolve
         from tracer.kernel import source
         from tracer.kernel.loader import check_ring_size
@@ -156,20 +138,21 @@ class _Session:
         ring = Ring(loaded.ring_descriptor, check_ring_size(options.ring_mb), layout)
         stack.callback(ring.close)
         reasons, offset_ns = loaded.types.drop_reasons, clock_offset_ns()
-        for path in options.outputs:
-            if path.suffix == RAW_SUFFIX:
-                self._recorders.append(Recorder(path, source.wire_header(), offset_ns, reasons))
-                self._recorders[-1].network(follower.network)
+        for path in (path for path in options.outputs if path.suffix == RAW_SUFFIX):
+            made = Recorder(path, source.wire_header(), offset_ns, reasons, options.filter.given)
+            made.network(follower.network)
+            self._recorders.append(made)
         processing = Processing(
             layout=layout,
             network=follower.network,
             symbols=Symbols(loaded.stack, loaded.symbol),
             reasons=reasons,
             selection=selection,
-            outputs=_open_outputs(options, self._progress.clear),
+            outputs=open_outputs(options, self._progress.clear),
             clock_offset_ns=offset_ns,
             ensure=follower.ensure,
             owner=Processes().owner,
+            threads=threads,
             limit=options.count,
             filtered=options.filter.given,
             changes_shown=chosen(options.changes, _inside(selection)),
@@ -177,6 +160,9 @@ class _Session:
         )
         reader = Reader(ring, layout.record, loaded.numbers)
         stack.callback(reader.close)
+        if options.alone:
+            drop(command=bool(options.command), user=self._user is not None)
+        reader.start()
         return processing, reader
 
     def _follow(self, loaded: Loaded, follower: Follower, processing: Processing, reader: Reader) -> None:
@@ -226,12 +212,8 @@ class _Session:
             recorder.changes(changes)
 
     def _start_command(self) -> None:
-        if not self._options.command:
-            return
-        try:
-            self._child = subprocess.Popen(self._options.command, stdout=sys.stderr)  # our stdout is for data
-        except OSError as error:
-            raise BadRequest(f"cannot run {self._options.command[0]}: {error.strerror}") from error
+        if self._options.command:
+            self._child = start(self._options.command, self._user)
 
     def _at_end(self, started_ns: int) -> bool:
         options = self._options
@@ -294,53 +276,9 @@ def _drained(now_ns: int, ended_ns: int, quiet_since_ns: int) -> bool:
     ) or now_ns - ended_ns >= _DRAIN_NS
 
 
-def _start_both(options: TraceOptions) -> tuple[Loaded, Follower]:
-    """Compile the probes and read the namespaces at the same time: both wait for the kernel most of the while."""
-    from tracer.kernel.loader import check_ring_size, load
-
-    ring_bytes = check_ring_size(options.ring_mb)
-    results: list[Follower | BaseException] = []
-
-    def read_namespaces() -> None:
-        try:
-            from tracer.enrich.follower import Follower
-
-            importlib.import_module("tracer.model.arrow").forget_pandas()
-            importlib.import_module("tracer.pipeline")  # takes as long as the compiler: at the same time
-            if options.stdout_format is not None:
-                importlib.import_module(f"tracer.outputs.{options.stdout_format}")
-            follower = Follower(neighbours=options.changes != "none")
-            follower.start()
-            follower.listen()
-            results.append(follower)
-        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-            results.append(error)
-
-    reader = threading.Thread(target=read_namespaces)
-    reader.start()
-    try:
-        loaded = load(ring_bytes, options.backend, with_filter=options.filter.given)
-    finally:
-        reader.join()
-    if isinstance(results[0], BaseException):
-        loaded.close()
-        raise results[0]
-    return loaded, results[0]
-
-
-def _open_outputs(options: TraceOptions, clear: Callable[[], None]) -> list[Output]:
-    outputs = [open_output(path) for path in options.outputs if path.suffix != RAW_SUFFIX]
-    outputs += options.collectors
-    if options.stdout_format is not None:
-        output = open_output("-", options.stdout_format, why=options.why)
-        outputs.append(TidyTold(output, clear) if isinstance(output, Told) else Tidy(output, clear))
-    return outputs
-
-
 @contextlib.contextmanager
-def _reported_errors(processing: Processing, recorders: list[Recorder]) -> Iterator[None]:
+def _reported_errors(processing: Processing) -> Iterator[None]:
     """Whatever ends the run, the outputs are closed, so that what was captured can be read."""
-    del recorders
     try:
         yield
     except BaseException:

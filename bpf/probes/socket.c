@@ -87,6 +87,8 @@ inline_always int emit_socket(struct sock *sk, int kind, s32 new_state, u16 old_
 	record->netns = netns;
 	record->error = new_state;
 	record->detail = old_state;
+	if (kind == KIND_READ)
+		record->length = new_state;
 	READ(record->socket_state, &sk->__sk_common.skc_state);
 	send(record);
 	return 0;
@@ -152,9 +154,27 @@ TRACEPOINT(sk_data_ready)
 #endif
 
 #if HAVE_SOCK_RECV_LENGTH
+#define MSG_PEEK 2
+#define MSG_ERRQUEUE 0x2000
+
+/*
+ * A datagram was read. skb_copy_datagram_iovec says so only of those that do not lie in one piece; which one it was
+ * the collector knows from the order in which the socket got them.
+ */
+inline_always int note_read(struct sock *sk, s32 length, u32 flags)
+{
+	u16 proto = 0;
+
+	READ(proto, &sk->sk_protocol);
+	if (length <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) || proto != 17 /* UDP */)
+		return 0;
+	return emit_socket(sk, KIND_READ, length, 0);
+}
+
 TRACEPOINT(sock_recv_length)
 {
-	return note_owner((void *)ctx->args[0]);
+	note_owner((void *)ctx->args[0]);
+	return note_read((void *)ctx->args[0], (s32)ctx->args[1], (u32)ctx->args[2]);
 }
 
 TRACEPOINT(sock_send_length)

@@ -17,11 +17,14 @@ TRACEPOINT(kfree_skb)
 	if (!now || !cpu)
 		return 0;
 	READ(protocol, &skb->protocol);
-	if (host16(protocol) != ETH_P_IP)
+	protocol = host16(protocol);
+	if (protocol != ETH_P_IP && !(TRACE_IPV6 && protocol == ETH_P_IPV6))
 		return 0;
+	key.family = protocol == ETH_P_IP ? AF_INET : AF_INET6;
 	if (now->active) {
 		if (!read_packet(cpu, &packet, skb, false, true) ||
-		    !wanted(now, packet.flow.saddr, packet.flow.daddr, packet.mark, now->wanted_uid))
+		    !wanted(now, packet.flow.saddr, packet.flow.daddr, packet.mark, now->wanted_uid,
+			    key.family))
 			return 0;
 	}
 	READ(device, &skb->dev);

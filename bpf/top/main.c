@@ -51,6 +51,10 @@ inline_always void lose(int what, u64 number)
 #include "packet.h"
 #include "top/settings.h"
 #include "top/context.c"
+#include "top/flow.h"
 #include "top/way.h"
 #include "top/walk.c"
+#if TRACE_IPV6
+#include "top/walk6.c"
+#endif
 #include "top/drop.c"

@@ -6,6 +6,7 @@
 BPF_ARRAY(active, u32, 1);
 BPF_ARRAY(settings, struct top_settings, 2);
 BPF_ARRAY(edges, u32, 2 * EDGE_END);
+BPF_ARRAY(edges6, struct edge6, 2 * EDGE6_END);
 
 #define HALVINGS 17 /* that find one of 65536 edges */
 
@@ -17,12 +18,15 @@ inline_always bool same_prefix(const u8 *address, const u8 *prefix, const u8 *ma
 }
 
 /* Whether a lookup is counted: by what its flow key shows, which has addresses and mark, but no ports on input. */
-inline_always bool wanted(const struct top_settings *now, const u8 *saddr, const u8 *daddr, u32 mark, u32 uid)
+inline_always bool wanted(const struct top_settings *now, const u8 *saddr, const u8 *daddr, u32 mark, u32 uid,
+			  u8 family)
 {
 	u32 terms = now->active;
 
 	if (!terms)
 		return true;
+	if ((terms & TERM_FAMILY) && family != now->wanted_family)
+		return false;
 	if ((terms & TERM_SRC) && !same_prefix(saddr, now->saddr, now->smask))
 		return false;
 	if ((terms & TERM_DST) && !same_prefix(daddr, now->daddr, now->dmask))
@@ -52,6 +56,30 @@ inline_always u32 count_below(const struct top_settings *now, u32 part, u32 low,
 		if (low >= high)
 			break;
 		if (edge(now, part + middle) <= value)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The same of the edges of IPv6 addresses. */
+inline_always u32 count_below6(const struct top_settings *now, u32 part, u32 high, const u64 *address)
+{
+	u64 upper = __builtin_bswap64(address[0]), rest = __builtin_bswap64(address[1]);
+	u32 low = 0;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < HALVINGS; i++) {
+		u32 middle = (low + high) / 2, index = (now->half ? EDGE6_END : 0) + part + middle;
+		const struct edge6 *found;
+
+		if (low >= high)
+			break;
+		found = edges6.lookup(&index);
+		if (!found)
+			break;
+		if (found->high < upper || (found->high == upper && found->low <= rest))
 			low = middle + 1;
 		else
 			high = middle;

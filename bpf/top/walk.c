@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The walk of a decision through the tables: fib_table_lookup fires once per search, net/ipv4/fib_trie.c. */
+/* The walk of a decision through the tables; fib_table_lookup fires once per search, net/ipv4/fib_trie.c. */
 
-inline_always bool goes_on(const struct slot *slot, const struct lookup *lookup, const struct flowi4 *flow)
+inline_always bool goes_on(const struct slot *slot, const struct lookup *lookup, const struct asked *asked)
 {
-	return slot->open && slot->flow == lookup->flow && slot->saddr == flow->saddr &&
-	       slot->daddr == flow->daddr && slot->iif == flow->__fl_common.flowic_iif &&
-	       slot->first_table != lookup->table;
+	const struct asked *before = &slot->asked;
+
+	return slot->open && slot->flow == lookup->flow && before->family == asked->family &&
+	       before->saddr[0] == asked->saddr[0] && before->saddr[1] == asked->saddr[1] &&
+	       before->daddr[0] == asked->daddr[0] && before->daddr[1] == asked->daddr[1] &&
+	       before->iif == asked->iif && slot->first_table != lookup->table;
 }
 
 inline_always const struct top_settings *settings_in_use(void)
@@ -27,28 +30,24 @@ inline_always struct slot *slot_of(const struct cpu_state *cpu, u64 flow)
 	return slots.lookup(&index);
 }
 
-inline_always bool is_wanted(const struct top_settings *now, const struct flowi4 *flow)
+inline_always bool is_wanted(const struct top_settings *now, const struct asked *asked)
 {
-	u64 saddr[2] = {flow->saddr}, daddr[2] = {flow->daddr};
-
-	return !now->active || wanted(now, (u8 *)saddr, (u8 *)daddr, flow->__fl_common.flowic_mark,
-				      flow->__fl_common.flowic_uid.val);
+	return wanted(now, (const u8 *)asked->saddr, (const u8 *)asked->daddr, asked->mark, asked->uid,
+		      asked->family);
 }
 
-inline_always void add_lookup(struct slot *slot, const struct lookup *lookup, const struct flowi4 *flow)
+inline_always void add_lookup(struct slot *slot, const struct lookup *lookup, const struct asked *asked)
 {
 	u32 number;
 
-	if (!goes_on(slot, lookup, flow)) {
+	if (!goes_on(slot, lookup, asked)) {
 		if (slot->since_ns)
 			count_pending(slot);
 		else if (slot->open && slot->lookups) {
 			lose_walk(slot, LOST_ENDS);
 		}
 		slot->flow = lookup->flow;
-		slot->saddr = flow->saddr;
-		slot->daddr = flow->daddr;
-		slot->iif = flow->__fl_common.flowic_iif;
+		__builtin_memcpy(&slot->asked, asked, sizeof(*asked));
 		slot->first_table = lookup->table;
 		slot->sequence = 0;
 		slot->lookups = 0;
@@ -62,32 +61,24 @@ inline_always void add_lookup(struct slot *slot, const struct lookup *lookup, co
 	slot->lookups = number + 1;
 }
 
-TRACEPOINT(fib_table_lookup)
+inline_always int count_lookup(void *ctx, const struct lookup *lookup, const struct asked *asked,
+			       const struct top_settings *now)
 {
-	struct lookup lookup = {
-		.flow = ctx->args[1],
-		.nhc = (void *)ctx->args[2],
-		.table = ctx->args[0],
-		.error = (s32)ctx->args[3],
-	};
-	const struct top_settings *now = settings_in_use();
 	struct cpu_state *cpu = this_cpu();
-	struct flowi4 flow = {};
 	struct walk_count *count;
 	struct slot *slot;
 	bool may_go_on, may_end;
 
-	if (!now || !cpu || READ(flow, lookup.flow) || !is_wanted(now, &flow))
-		return 0;
-	slot = slot_of(cpu, lookup.flow);
+	slot = cpu ? slot_of(cpu, lookup->flow) : 0;
 	if (!slot)
 		return 0;
-	add_lookup(slot, &lookup, &flow);
-	may_go_on = lookup.error == -EAGAIN || (!lookup.error && has_table(now->may_suppress, lookup.table));
-	may_end = lookup.error != -EAGAIN || has_table(now->may_end, lookup.table);
+	add_lookup(slot, lookup, asked);
+	may_go_on =
+		lookup->error == -EAGAIN || (!lookup->error && has_table(now->may_suppress, lookup->table));
+	may_end = lookup->error != -EAGAIN || has_table(now->may_end, lookup->table);
 	slot->open = may_go_on;
 	if (may_end) {
-		count = counter_of(ctx, slot, &lookup, &flow, now);
+		count = counter_of(ctx, slot, lookup, asked, now);
 		if (may_go_on && count) {
 			slot->since_ns = bpf_ktime_get_ns();
 		} else if (count) {
@@ -98,7 +89,23 @@ TRACEPOINT(fib_table_lookup)
 			slot->open = 0;
 		}
 	}
-	slot->sequence = (slot->sequence ^ ((u64)lookup.table << 32 | (u32)lookup.error)) * MIX;
+	slot->sequence = (slot->sequence ^ ((u64)lookup->table << 32 | (u32)lookup->error)) * MIX;
 	slot->sequence ^= slot->sequence >> 29;
 	return 0;
+}
+
+TRACEPOINT(fib_table_lookup)
+{
+	struct lookup lookup = {
+		.flow = ctx->args[1],
+		.nhc = (void *)ctx->args[2],
+		.table = ctx->args[0],
+		.error = (s32)ctx->args[3],
+	};
+	const struct top_settings *now = settings_in_use();
+	struct asked asked = {};
+
+	if (!now || !read_flow4(&asked, lookup.flow) || !is_wanted(now, &asked))
+		return 0;
+	return count_lookup(ctx, &lookup, &asked, now);
 }

@@ -11,8 +11,9 @@
  * number mixed of all its bytes, because a short key is found faster.
  */
 struct walk_key {
-	__u64 nexthop;  /* address of the nexthop that the walk ended in, 0 when it ended in none */
-	__u64 device;   /* without a nexthop: address of what names the namespace */
+	__u64 nexthop; /* address of the nexthop (IPv6: the route) that the walk ended in, 0 when it ended in none */
+	__u64 device;   /* without a nexthop, and always of IPv6: address of what names the namespace */
+	__u64 prefix;   /* IPv6: the prefixes of the route that the walk ended in, mixed into a number */
 	__u64 sequence; /* of the lookups before the last: their tables and results, mixed into a number */
 	__u64 site;     /* where the kernel was called from: with the shape of the flow key, one caller */
 	__u32 epoch;    /* number of the settings by which it was counted */
@@ -34,7 +35,8 @@ struct walk_key {
 	__u8 scope;        /* flow key: scope */
 	__u8 flags;        /* flow key: FLOWI_FLAG_* */
 	__u8 shape;        /* flow key: which of its other members are not zero */
-	__u8 reserved[5];  /* zero */
+	__u8 family;       /* AF_INET or AF_INET6 */
+	__u8 reserved[4];  /* zero */
 };
 
 struct walk_count {
@@ -66,6 +68,9 @@ struct walk_info {
 	__u8 route_protocol; /* RTPROT_* of the route */
 	__u8 gateway_family; /* AF_INET, AF_INET6, or 0: the destination is on link */
 	__u8 hints;          /* enum record_hint */
+	__u8 prefix_length;  /* IPv6: of the route, in bits */
+	__u8 source_length;  /* IPv6: of the route's source prefix, in bits */
+	__u8 reserved[6];    /* zero */
 	__u32 tables[24];    /* the tables that were searched, in their order, as far as there is room */
 	__s32 errors[24];    /* what each of these lookups returned */
 };
@@ -81,7 +86,7 @@ struct drop_key {
 	__u32 reason;   /* SKB_DROP_REASON_*, 0 where the kernel gives none */
 	__u32 netns;    /* inode of the network namespace, 0 when unknown */
 	__u32 ifindex;  /* device that the packet was on */
-	__u32 reserved; /* zero */
+	__u32 family;   /* AF_INET or AF_INET6 */
 };
 
 /* Written twice, in turns: `active` says which is in use. */
@@ -105,7 +110,9 @@ struct top_settings {
 	__u32 uids;            /* of user ids */
 	__u32 sports;          /* of source ports */
 	__u32 dports;          /* of destination ports */
-	__u32 padding;         /* zero */
+	__u32 sources6;        /* of IPv6 source addresses */
+	__u32 targets6;        /* of IPv6 destination addresses */
+	__u32 wanted_family;   /* filter: AF_INET or AF_INET6 */
 	__u16 sport_bits;      /* bits of the source port that rules look at */
 	__u16 dport_bits;      /* bits of the destination port that rules look at */
 	__u8 tos_bits;         /* bits of the TOS byte that rules or routes look at */
@@ -124,6 +131,19 @@ enum edge_part {
 	EDGE_SPORTS = 135432,  /* source ports */
 	EDGE_DPORTS = 135688,  /* destination ports */
 	EDGE_END = 135944,     /* the size of a half */
+};
+
+/* An edge of IPv6 addresses, in host order. */
+struct edge6 {
+	__u64 high; /* its first 64 bits */
+	__u64 low;  /* the rest */
+};
+
+/* The same for each half of the map `edges6`: of IPv6 only rules tell addresses apart, a route is read from its tracepoint. */
+enum edge6_part {
+	EDGE6_SOURCES = 0,    /* source addresses, 4096 at most */
+	EDGE6_TARGETS = 4096, /* destination addresses, as many */
+	EDGE6_END = 8192,     /* the size of a half */
 };
 
 #endif

@@ -13,6 +13,7 @@ COMMANDS = (
     ["--help"],
     ["trace", "--help"],
     ["convert", "--help"],
+    ["report", "--help"],
     ["explain", "--help"],
     ["expect", "--help"],
     ["doctor", "--help"],

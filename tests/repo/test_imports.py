@@ -11,6 +11,7 @@ TOP = Path(__file__).resolve().parents[2]
 # A module imports only from its own layer and from those before it.
 LAYERS = (
     "errors",
+    "private_file",
     "model",
     "wire",
     "correlate",
@@ -21,7 +22,10 @@ LAYERS = (
     "lab",
     "pipeline",
     "replay",
+    "reporting",
     "console",
+    "privilege",
+    "starting",
     "tracing",
     "explaining",
     "comparing",

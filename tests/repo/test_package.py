@@ -29,6 +29,16 @@ def test_wheel_contains_every_program(wheel, top):
             assert archive.read(f"tracer/_bpf/{path.relative_to(top / 'bpf')}") == path.read_bytes()
 
 
+def test_wheel_contains_what_a_page_is_made_of(wheel, top):
+    """Markup, style and script of `fibtrace report` are in the wheel."""
+    assets = top / "tracer" / "outputs" / "report" / "assets"
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    found = {f"tracer/outputs/report/assets/{path.name}" for path in assets.iterdir()}
+    assert len(found) > 8
+    assert found <= names
+
+
 def test_wheel_contains_only_the_package(wheel):
     """Nothing but the package and its metadata is installed: no tests, no scripts, no caches."""
     with zipfile.ZipFile(wheel) as archive:

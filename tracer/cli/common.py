@@ -54,6 +54,8 @@ def end(error: BaseException) -> int:
         _discard_stdout()
         return Exit.DONE
     if isinstance(error, TracerError):
+        if error.__cause__ is not None and os.environ.get("FIBTRACE_DEBUG") == "1":
+            traceback.print_exception(error.__cause__)
         return complain(str(error), error.code)
     if isinstance(error, OSError) and error.strerror and (error.filename or not _is_bug(error)):
         return complain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from tracer.cli.convert import convert
 from tracer.cli.doctor import doctor
 from tracer.cli.expect import WithCommand, expect
 from tracer.cli.explain import explain
+from tracer.cli.report import report
 from tracer.cli.snapshot import snapshot
 from tracer.cli.top import top
 from tracer.cli.trace import trace
@@ -29,6 +31,7 @@ app.command()(command(trace))
 app.command()(command(explain))
 app.command()(command(top))
 app.command()(command(convert))
+app.command()(command(report))
 app.command(cls=WithCommand)(command(expect))
 app.add_typer(lab.app, name="lab")
 app.command()(command(snapshot))
@@ -60,9 +63,17 @@ def fibtrace(
     """
 
 
+COMPLETION = "_FIBTRACE_COMPLETE"
+"""With this in the environment a shell asks what could come next."""
+
+
 def main() -> None:
     """Run the command line; what escapes a command (Ctrl-C while starting) ends it quietly too."""
     open_missing_streams()
+    if COMPLETION in os.environ:
+        from typer import completion
+
+        completion.completion_init()  # type: ignore[attr-defined]
     try:
         try:
             app()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,5 +23,7 @@ def snapshot(
     if output == "-":
         write(sys.stdout, netns)
         return
-    with Path(output).open("w", encoding="utf-8") as stream:
+    from tracer.private_file import create
+
+    with os.fdopen(create(output), "w", encoding="utf-8") as stream:
         write(stream, netns)

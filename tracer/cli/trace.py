@@ -36,6 +36,9 @@ Neighbours = Annotated[
     bool,
     typer.Option("--neighbours", help="With --changes also every neighbour, not only those that failed."),
 ]
+User = Annotated[
+    str | None, typer.Option("--user", metavar="NAME", help="Run COMMAND as this user, not as ourselves.")
+]
 Why = Annotated[
     bool,
     typer.Option("--why", help="Explain every decision: each rule in order, the route, the source check."),
@@ -67,6 +70,7 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
     netns: Annotated[str | None, _option("--netns", "NAME|PID|inode", "Network namespace.")] = None,
     pid: Annotated[int | None, _option("--pid", "N", "Process that sent or got the packet.")] = None,
     comm: Annotated[str | None, _option("--comm", "NAME", "Name of that process.")] = None,
+    unit: Annotated[str | None, _option("--unit", "NAME", "Its systemd unit or container.")] = None,
     uid: Annotated[int | None, _option("--uid", "N", "User that sent the packet.")] = None,
     mark: Annotated[str | None, _option("--mark", "M[/MASK]", "Firewall mark.")] = None,
     table: Annotated[str | None, _option("--table", "T", "Routing table that was searched.")] = None,
@@ -79,6 +83,7 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
     ] = None,
     output: Outputs = None,
     format_: Format = "tree",
+    user: User = None,
     count: Annotated[int | None, _option("--count", "N", "End after N packets.")] = None,
     duration: Annotated[float | None, _option("--duration", "S", "End after S seconds.")] = None,
     backend: Annotated[
@@ -106,7 +111,8 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
         raise typer.BadParameter("--count and --duration must be positive")
     words = FilterWords(
         src=src, dst=dst, host=host, proto=proto, port=port, sport=sport, dport=dport, iif=iif, oif=oif, netns=netns,
-        pid=pid, comm=comm, uid=uid, mark=mark, table=table, role=role, drops=drops, family=family, purpose=purpose,
+        pid=pid, comm=comm, unit=unit, uid=uid, mark=mark, table=table, role=role, drops=drops, family=family,
+        purpose=purpose,
     )  # fmt: skip
     return run(
         TraceOptions(
@@ -114,6 +120,8 @@ def trace(  # noqa: PLR0913 - one parameter per option of the contract
             outputs=tuple(output or ()),
             stdout_format=None if format_ == "none" else format_,
             command=tuple(command or ()),
+            user=user,
+            alone=True,
             count=count,
             duration_s=duration,
             stacks=stacks,

@@ -27,9 +27,10 @@ class Kinds:
     RESULT: int
     SUPPRESSED: int
     STAGE: int
+    READ: int
 
     @staticmethod
     def of(layout: Layout) -> Kinds:
-        """The kinds as this `wire.h` numbers them."""
+        """The kinds as this `wire.h` numbers them; 0, which no record has, where it is older than the kind."""
         members = layout.enums["record_kind"]
-        return Kinds(**{field.name: members[f"KIND_{field.name}"] for field in fields(Kinds)})
+        return Kinds(**{field.name: members.get(f"KIND_{field.name}", 0) for field in fields(Kinds)})

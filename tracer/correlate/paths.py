@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ from tracer.correlate.columns import (
     shifted,
     take_rows,
 )
+from tracer.correlate.context import Context, Patience
 from tracer.correlate.decisions import decide, fill_netns
 from tracer.correlate.episodes import in_list, unsettled
 from tracer.correlate.flows import BEFORE_THE_TRACE, Decided, Sockets, flow_keys
@@ -31,13 +32,11 @@ from tracer.correlate.lost import Gaps
 from tracer.correlate.observed import fold
 from tracer.correlate.packets import goes_on, join, moves
 from tracer.correlate.pending import take_pending
+from tracer.correlate.relays import Relays, until
 from tracer.correlate.tunnels import Layers, decided_for, in_tunnel, legs, pack, turns, unpack
 from tracer.correlate.verdicts import Steps, Via
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tracer.correlate.callers import Caller
     from tracer.correlate.kinds import Kinds
 
 _NOTES = np.dtype(
@@ -64,37 +63,6 @@ _MANY_HELD = 300_000
 """Records held back beyond which decisions without a packet no longer wait for one: memory stays flat."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for what may still come, in nanoseconds of event time."""
-
-    settle_ns: int = 10_000_000
-    finish_ns: int = 40_000_000
-    pending_ns: int = 3_200_000_000
-
-
-@dataclass(slots=True)
-class Context:
-    """What correlation is told from outside.
-
-    Callers by stack id, tables whose hits may be suppressed, reasons of drops that only empty a socket's queue, code
-    addresses that free what never was a packet, those that empty a socket's queue, and those where TCP frees without
-    a reason what it has used;
-    `inner` holds netns << 32 | ifindex of devices whose other end is watched too: what leaves by one comes in again;
-    `layers` says which devices lie over others.
-    """
-
-    callers: Mapping[int, tuple[int, Caller]] = field(default_factory=dict)
-    suppressing: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
-    purges: frozenset[int] = frozenset()
-    no_packets: set[int] = field(default_factory=set)
-    emptied: set[int] = field(default_factory=set)
-    used: set[int] = field(default_factory=set)
-    vague: frozenset[int] = frozenset()
-    inner: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
-    layers: Layers = field(default_factory=Layers)
-
-
 class Correlator:
     """Feed batches of records; each call returns the steps of the paths that are finished."""
 
@@ -102,6 +70,7 @@ class Correlator:
         self.kinds = kinds
         self.gaps = Gaps()
         self.sockets = Sockets()
+        self.relays = Relays(kinds)
         self.packets = 0
         self._patience = patience or Patience()
         self._decisions = 0
@@ -137,6 +106,7 @@ class Correlator:
             told = (records["kind"] == self.kinds.OWNER) | (records["kind"] == self.kinds.STATE)
             if told.any():
                 self.sockets.learn(records[told])
+            self.relays.read(records)
         if reached:
             self.gaps.reached(reached, horizon_ns)
         batch = join_rows(self._tail, records.astype(self._tail.dtype, copy=False))
@@ -183,6 +153,7 @@ class Correlator:
         rows = rows[np.argsort(batch["ts_ns"][rows], kind="stable")]
         self._held = join_rows(self._held, take_rows(batch.raw, rows))
         self._notes = join_rows(self._notes, take_rows(notes, rows))
+        self.relays.settled(batch, group, notes, (self._held, self._notes))
 
     def _packets(self, batch: Records, moved: Array, layers: Layers) -> tuple[Array, Array, Array]:
         """The packet of each sk_buff row, and which rows are the first of a packet made here."""
@@ -289,6 +260,7 @@ class Correlator:
 
     def _finish(self, horizon_ns: int, context: Context, *, final: bool) -> Steps:
         """Take out the paths to which nothing more can come."""
+        self.relays.decide(until(horizon_ns, self._tail, final=final), self._notes, self.gaps)
         codes, packets = codes_of(self._notes["packet"])
         order = order_by(codes)
         ts_ns = self._held["ts_ns"].astype(np.int64)
@@ -300,11 +272,13 @@ class Correlator:
             outputs = self._notes["purpose"] == Purpose.OUTPUT
             patient[codes[outputs & (self._notes["packet"] < 0)]] = self._patience.pending_ns
         waits = self._waits(codes, len(packets)) | self._under_way(codes, len(packets), context)
+        waits |= np.isin(packets, self.relays.open())
         patient = np.where(waits, self._patience.pending_ns, patient)
         done = (quiet > patient) | final
         chosen = done[codes]
         rows = order[chosen[order]]
         steps = build_steps(take_rows(self._held, rows), take_rows(self._notes, rows), self, context)
+        steps.relays = self.relays.take(packets[done])
         self._held, self._notes = take_rows(self._held, ~chosen), take_rows(self._notes, ~chosen)
         return steps
 

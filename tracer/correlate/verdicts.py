@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tracer.correlate.columns import Array, Records
+    from tracer.model.relay import Relay
 
 
 class Via(IntEnum):
@@ -91,7 +92,7 @@ class Steps:
     """Finished paths, one entry per step, in order. `row` indexes `records` and `notes`.
 
     `arrival` and `departure` have one entry per record: the rows of its hop at which the packet last came in, and
-    next goes out, -1 for none.
+    next goes out, -1 for none. `relays` has the packets that a process read or wrote for these, by packet.
     """
 
     records: Records
@@ -109,6 +110,7 @@ class Steps:
     decision: Array
     complete: Array
     lost: Array
+    relays: dict[int, tuple[Relay, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.row)

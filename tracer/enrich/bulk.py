@@ -14,6 +14,7 @@ import numpy as np
 
 from tracer.enrich import decode
 from tracer.enrich.netlink import Block, NetlinkError, RouteSocket, is_gone, parse
+from tracer.errors import MALFORMED, BadMessage
 from tracer.model.network import IPV4, Route
 from tracer.model.packed import NAMES, Column, PackedRoutes
 
@@ -48,6 +49,13 @@ _Parsed = tuple[dict[str, Column], dict[int, Route], bool, int]
 
 def _parsed(block: Block, family: int) -> _Parsed:
     """The columns of a block, the routes that do not fit into them by position, and whether it was interrupted."""
+    try:
+        return _read(block, family)
+    except MALFORMED as error:
+        raise BadMessage(f"netlink: a dump of routes is not understood: {error}") from error
+
+
+def _read(block: Block, family: int) -> _Parsed:
     data = np.frombuffer(block.data, np.uint8)
     starts = np.array(block.starts, np.int64)
     lengths = np.ascontiguousarray(data[starts[:, None] + np.arange(4)]).view(np.uint32)[:, 0]

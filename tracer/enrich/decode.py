@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from tracer.errors import BadMessage
 from tracer.model.network import IPV4, IPV6, Address, Link, Neighbour, Nexthop, NexthopObject, Route, Rule
 
 Attributes = Mapping[int, bytes]
@@ -46,6 +47,8 @@ def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def number(data: bytes | None, default: int = 0, *, signed: bool = False) -> int:
     """A host-order number of whatever width it came in."""
+    if data is not None and len(data) > 8:  # noqa: PLR2004 - nothing in rtnetlink is wider than 64 bits
+        raise BadMessage(f"netlink: a number of {len(data)} bytes")
     return default if data is None else int.from_bytes(data, "little" if _LITTLE else "big", signed=signed)
 
 
@@ -58,13 +61,23 @@ def text(data: bytes | None) -> str:
 
 
 def _address(data: bytes | None) -> int:
+    if data is not None and len(data) > 16:  # noqa: PLR2004 - IPv6
+        raise BadMessage(f"netlink: an address of {len(data)} bytes")
     return int.from_bytes(data or b"", "big")
+
+
+def _unpack(layout: str, data: bytes) -> tuple[int, ...]:
+    """The numbers at the beginning of an attribute; raises BadMessage if it is too short."""
+    try:
+        return struct.unpack_from(layout, data)
+    except struct.error as error:
+        raise BadMessage(f"netlink: an attribute of {len(data)} bytes: {error}") from error
 
 
 def _pair(data: bytes | None, layout: str) -> tuple[int, int] | None:
     if data is None:
         return None
-    low, high = struct.unpack_from(layout, data)
+    low, high = _unpack(layout, data)
     return low, high
 
 
@@ -152,7 +165,7 @@ def _metrics(data: bytes) -> Iterator[tuple[int, int | str]]:
 
 def _is_expired(data: bytes | None) -> bool:
     """RTA_CACHEINFO (`struct rta_cacheinfo`): a route that expires is listed until the next collection."""
-    return data is not None and struct.unpack_from("IIi", data)[2] < 0
+    return data is not None and _unpack("IIi", data)[2] < 0
 
 
 def _single(family: int, flags: int, found: Attributes) -> tuple[Nexthop, ...]:
@@ -237,7 +250,10 @@ def nexthop_object(message: Message) -> NexthopObject:
     """A `struct nhmsg` message."""
     fields, found = message.fields, message.attributes
     gateway = found.get(6)
-    members = struct.iter_unpack("IBBH", found.get(2, b""))
+    group = found.get(2, b"")
+    if len(group) % 8:
+        raise BadMessage(f"netlink: a group of nexthops of {len(group)} bytes")
+    members = struct.iter_unpack("IBBH", group)
     return NexthopObject(
         id=number(found.get(1)),
         family=fields["family"],

@@ -16,6 +16,7 @@ import numpy as np
 from tracer.correlate.callers import Purpose
 from tracer.correlate.links import of_the_link
 from tracer.correlate.verdicts import Event, Role, Steps, Verdict
+from tracer.enrich.units import Units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,8 @@ class Selection:
     drops: bool = False
     family: int | None = None
     purpose: Purpose | None = None
+    unit: str | None = None
+    units: Units = field(default_factory=Units)
     only_namespaces: frozenset[int] = field(default_factory=frozenset)
 
     def wire(self, layout: Layout, stacks: int, own_pid: int) -> np.ndarray[Any, Any]:
@@ -86,15 +89,16 @@ class Selection:
                 record["in_device"][index], record["in_netns"][index] = ifindex, netns
             record["in_devices"] = len(self.iif)
             active |= terms["TERM_IN_DEVICE"]
-        family = self._wire_family()
+        family = self.wire_family
         if family:
             record["family"] = family
             active |= terms["TERM_FAMILY"]
         record["active"] = active
         return record
 
-    def _wire_family(self) -> int:
-        """Prefixes imply their family."""
+    @property
+    def wire_family(self) -> int:
+        """The one family that is wanted (AF_INET, AF_INET6), 0 for both; prefixes imply their family."""
         versions: set[int] = {p.version for p in (self.src, self.dst, self.host) if p is not None}
         if self.family is not None:
             versions.add(self.family)
@@ -156,6 +160,8 @@ class Selection:
         ]
         if self.pid is not None or self.comm is not None or self.uid is not None:
             tests.append(self._owner_test(steps, process_of))
+        if self.unit is not None:
+            tests.append(self._unit_test(process_of(steps)[0])[steps.hop])
         return tests
 
     def _owner_test(self, steps: Steps, process_of: Callable[[Steps], tuple[Array, Array]]) -> Array:
@@ -170,6 +176,12 @@ class Selection:
             result &= (mine & (steps.records["uid"][steps.row] == self.uid)) | (
                 steps.notes["via"][steps.row] != 0
             )
+        return result
+
+    def _unit_test(self, pids: Array) -> Array:
+        """Whether each process belongs to the wanted unit or container."""
+        mine = [pid for pid in np.unique(pids[pids > 0]).tolist() if self.unit in self.units.names(pid)]
+        result: Array = np.isin(pids, mine)
         return result
 
     def _device_test(

@@ -23,6 +23,7 @@ from pyroute2.netlink.rtnl.rtgenmsg import rtgenmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg_base
 
 from tracer.enrich.decode import Message, walk
+from tracer.errors import BadMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ RTM_F_FIB_MATCH, RTM_F_LOOKUP_TABLE = 0x2000, 0x1000  # without the latter the a
 BUFFER = 1 << 18
 RCVBUFFORCE, QUEUE = 33, 1 << 23  # some 10,000 notifications
 ARENA = 1 << 22
+_HEADER = 16  # sizeof(struct nlmsghdr)
 ATTRIBUTES = tuple((number, str(number), "cdata") for number in range(1, 128))
 GROUPS: Final = (
     rtnl.RTNLGRP_LINK,
@@ -157,7 +159,7 @@ class RouteSocket:
                         done = True
                         break
                     starts.append(used)
-                    used += (words[used >> 2] + 3) & ~3
+                    used += (_checked(words[used >> 2], end - used) + 3) & ~3
             if starts:
                 yield Block(bytes(view[:used]), starts)
 
@@ -203,6 +205,13 @@ def parse(data: bytes, sequence: int | None = None) -> Iterator[Message]:
         offset += (length + 3) & ~3
 
 
+def _checked(length: int, arrived: int) -> int:
+    """The length of a message, which would never end the walk over a block if it were zero."""
+    if not _HEADER <= length <= arrived:
+        raise BadMessage(f"netlink: a message of {length} bytes, and {arrived} arrived")
+    return length
+
+
 def _raise(data: bytes | bytearray, offset: int) -> None:
     (code,) = struct.unpack_from("i", data, offset + 16)
     if code:
@@ -231,6 +240,10 @@ def _decode(data: bytes, offset: int, kind: int, flags: int) -> Message:
     if layout is None:
         return Message(kind, flags, {}, {})
     (length,) = struct.unpack_from("I", data, offset)
+    if length < 16 + layout.form.size or offset + length > len(data):
+        raise BadMessage(
+            f"netlink: a message of kind {kind} has {length} bytes, and {len(data) - offset} arrived"
+        )
     values = layout.form.unpack_from(data, offset + 16)
     attributes = data[offset + 16 + ((layout.form.size + 3) & ~3) : offset + length]
     return Message(kind, flags, dict(zip(layout.names, values, strict=True)), dict(walk(attributes)))

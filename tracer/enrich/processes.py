@@ -112,6 +112,14 @@ def local_ports(pid: int | None, comm: str | None, uid: int | None) -> set[tuple
     return found
 
 
+def threads(pid: int) -> int:
+    """How many threads a process has; 0 when it has ended."""
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir()))
+    except OSError:
+        return 0
+
+
 def _members() -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     for pid in pids():

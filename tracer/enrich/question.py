@@ -195,17 +195,17 @@ def _protocol(word: str, text: str, names: Names) -> int:
     known = {name.lower(): number for number, name in names.ip_protocols.items()}
     if text.lower() in known:
         return known[text.lower()]
-    if text.isdigit() and int(text) <= _BYTE_MAX:
+    if text in map(str, range(_BYTE_MAX + 1)):
         return int(text)
     raise BadRequest(f"{word} {text}: no such IP protocol\n  try: tcp, udp, icmp")
 
 
 def _user(word: str, text: str) -> int:
-    if text.isdigit():
+    if text.isdecimal():
         return _number(word, text, _U32_MAX)
     try:
         return pwd.getpwnam(text).pw_uid
-    except KeyError as error:
+    except (KeyError, ValueError) as error:  # a name with a NUL in it, or that is no UTF-8, is none
         raise BadRequest(f"{word} {text}: no such user") from error
 
 

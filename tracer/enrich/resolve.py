@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tracer.enrich.names import Names
     from tracer.model.network import Network
 
-_PORT_MAX, _U32_MAX = 0xFFFF, 0xFFFFFFFF
+_PORT_MAX, _U32_MAX, _U32_DIGITS = 0xFFFF, 0xFFFFFFFF, 10
 _PROTOCOLS = 256
 _ICMPV6_NAMES = ("icmpv6", "icmp6", "ipv6-icmp")
 
@@ -38,6 +38,7 @@ class FilterWords:
     netns: str | None = None
     pid: int | None = None
     comm: str | None = None
+    unit: str | None = None
     uid: int | None = None
     mark: str | None = None
     table: str | None = None
@@ -69,6 +70,7 @@ def resolve(words: FilterWords, network: Network, names: Names) -> Selection:
         netns=namespace,
         pid=_number("--pid", words.pid, _U32_MAX),
         comm=None if words.comm is None else _comm(words.comm),
+        unit=words.unit,
         uid=_number("--uid", words.uid, _U32_MAX),
         mark=None if words.mark is None else _mark(words.mark),
         table=None if words.table is None else _table(words.table, names),
@@ -107,7 +109,7 @@ def _number(option: str, value: int | None, largest: int) -> int | None:
 
 
 def _protocol(text: str, names: Names) -> int:
-    if text.isdigit() and int(text) < _PROTOCOLS:
+    if text in map(str, range(_PROTOCOLS)):
         return int(text)
     known = {name.lower(): number for number, name in names.ip_protocols.items()}
     known |= dict.fromkeys(_ICMPV6_NAMES, ICMPV6)
@@ -133,7 +135,7 @@ def _comm(text: str) -> str:
 
 
 def _table(text: str, names: Names) -> int:
-    if text.isdigit() and 0 < int(text) <= _U32_MAX:
+    if text.isascii() and text.isdigit() and len(text) <= _U32_DIGITS and 0 < int(text) <= _U32_MAX:
         return int(text)
     known = {name: number for number, name in names.tables.items()}
     if text not in known:

@@ -14,7 +14,7 @@ from tracer.enrich import bulk, netns
 from tracer.enrich.names import Namespace, namespaces, system_names
 from tracer.enrich.netlink import RouteSocket
 from tracer.enrich.watch import Watched
-from tracer.errors import BadCapture, BadRequest
+from tracer.errors import MALFORMED, BadCapture, BadRequest
 from tracer.model.network import IPV4, IPV6, NetworkState
 
 if TYPE_CHECKING:
@@ -105,5 +105,7 @@ def read(path: str) -> Snapshot:
             raise BadCapture(f"{path}: snapshot of schema {values['snapshot']}, this program reads {SCHEMA}")
         found = tuple(NetworkState.from_dict(item) for item in values["namespaces"])
         return Snapshot(values["kernel"], values["time_ns"], found)
-    except (KeyError, TypeError, ValueError) as error:
+    except OSError as error:
+        raise BadCapture(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    except MALFORMED as error:
         raise BadCapture(f"{path} is no snapshot: {error}\n  try: fibtrace snapshot -o {path}") from error

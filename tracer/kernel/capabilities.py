@@ -6,10 +6,12 @@ from pathlib import Path
 
 CAPABILITIES = {
     # name: (bit in include/uapi/linux/capability.h, what lacks without it, needed to trace)
-    "CAP_SYS_ADMIN": (21, "entering other network namespaces, and labs", False),
+    "CAP_SYS_ADMIN": (21, "entering network namespaces to read their rules and routes", True),
     "CAP_BPF": (39, "loading programs", True),
     "CAP_PERFMON": (38, "attaching programs and reading kernel memory", True),
     "CAP_NET_ADMIN": (12, "labs", False),
+    "CAP_SYS_PTRACE": (19, "network namespaces and sockets of other users' processes", False),
+    "CAP_DAC_READ_SEARCH": (2, "sockets of other users' processes", False),
     "CAP_SYS_RESOURCE": (24, "raising the memlock limit, which kernels before 5.11 need", False),
     "CAP_SYSLOG": (34, "names of kernel functions when kptr_restrict is set", False),
 }

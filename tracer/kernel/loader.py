@@ -153,13 +153,11 @@ def load_counters() -> Loaded:
 
 
 def _check_rights() -> None:
-    if os.geteuid() != 0:
-        raise NotPermitted("loading probes needs root\n  try: sudo fibtrace …")
     lacking = capabilities.missing()
     if lacking:
-        raise NotPermitted(
-            f"loading probes needs {' and '.join(lacking)}\n  run outside this container, or add them to it"
-        )
+        root = os.geteuid() == 0
+        remedy = "run outside this container, or add them to it" if root else "try: sudo fibtrace …"
+        raise NotPermitted(f"loading probes needs {' and '.join(lacking)}\n  {remedy}")
 
 
 def _open(choice: Choice, build: source.Build, probes: tuple[tuple[Probe, ...], ...]) -> Loaded:

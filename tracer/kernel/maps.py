@@ -95,8 +95,8 @@ class Map:
         if self._lib.bpf_map_update_elem(self._fd, ctypes.byref(key), value, ctypes.c_uint64(0)) < 0:
             raise _failure("write a map")
 
-    def write_range(self, start: int, values: NDArray[np.uint32]) -> None:
-        """Set elements of an array of 32-bit numbers, from `start` on."""
+    def write_range(self, start: int, values: NDArray[Any]) -> None:
+        """Set elements of an array, from `start` on."""
         keys = np.arange(start, start + len(values), dtype=np.uint32)
         values = np.ascontiguousarray(values)
         count = ctypes.c_uint32(len(values))

@@ -95,7 +95,8 @@ TRACEPOINTS: tuple[Probe, ...] = (
         "sock_recv_length",
         "socket",
         "OWNER",
-        tells="the process behind a socket",
+        "READ",
+        tells="the process behind a socket, and when it read a datagram",
         define="HAVE_SOCK_RECV_LENGTH",
     ),
     _tracepoint(
@@ -115,6 +116,14 @@ COUNTERS: tuple[Probe, ...] = (
     _tracepoint("softirq_exit", "top/context", tells="softirq or task: whose lookup it is", needed=True),
     _tracepoint("netif_receive_skb", "top/context", tells="the namespace of failed lookups"),
     _tracepoint("fib_table_lookup", "top/walk", tells="every search of an IPv4 table", needed=True),
+    Probe(
+        "fib6_table_lookup",
+        Attach.TRACEPOINT,
+        "top/walk6.c",
+        (),
+        "every search of an IPv6 table",
+        needed_if_there=True,
+    ),
     _tracepoint("kfree_skb", "top/drop", tells="dropped packets and the reason"),
 )
 """Probes of `fibtrace top`: they count in maps and send no records."""

@@ -78,6 +78,9 @@ class Reader:
         self._drained = self._mark
         self.failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="ring", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; it has the capabilities of the one that calls this."""
         self._thread.start()
 
     def next(self, seconds: float) -> Chunk:
@@ -104,7 +107,8 @@ class Reader:
         """Read what is in the ring now, then end the thread; the chunks stay to be taken."""
         with self._changed:
             self._stopping = True
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def close(self) -> None:
         """Stop and forget what waits."""

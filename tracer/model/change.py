@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracer.errors import BadCapture
+from tracer.errors import MALFORMED, BadCapture
 from tracer.model.routing import Record
 
 if TYPE_CHECKING:
@@ -109,5 +109,5 @@ def changes_from(values: Iterable[dict[str, Any]]) -> list[Change]:
     """Changes out of a capture; raises BadCapture if they are none."""
     try:
         return [Change.from_dict(item) for item in values]
-    except (AttributeError, TypeError) as error:
+    except MALFORMED as error:
         raise BadCapture(f"cannot read the changes of the capture: {error}") from error

@@ -119,5 +119,8 @@ INTERNAL: Final[tuple[Column, ...]] = (
     Column("complete", BOOL, "was the whole path seen"),
     Column("cached", BOOL, "on decision rows: the decision was made earlier and is reused"),
     Column("why", STRING, "on decision rows of a trace with --why: its lines (tracer.model.why) as JSON"),
+    Column(
+        "relays", STRING, "packets that a process read or wrote for this one (tracer.model.relay) as JSON"
+    ),
 )
 """Columns that rows may carry in memory; they are never written to CSV or Parquet."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tracer.errors import BadCapture
+from tracer.errors import MALFORMED, BadCapture
 from tracer.model.routing import (
     IPV4,
     IPV6,
@@ -207,5 +207,5 @@ class Network:
         try:
             for item in values["namespaces"]:
                 self.add(NetworkState.from_dict(item))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise BadCapture(f"cannot read the network configuration of the capture: {error}") from error

@@ -15,6 +15,8 @@ import numpy as np
 
 from tracer.model.routing import IPV4, Nexthop, Route
 
+MOST = 1 << 26
+"""Routes of a table; more are a damaged file, for which no memory is taken."""
 Column = np.ndarray[Any, Any]
 HIGH_AND_LOW = ("dst", "src", "gateway", "prefsrc")
 NUMBERS = (
@@ -80,6 +82,8 @@ class PackedRoutes(Sequence[Route]):
     def from_dict(cls, table: int, values: Mapping[str, Any]) -> PackedRoutes:
         """The inverse of `to_dict`; raises ValueError if it is not one."""
         count, family = int(values["count"]), int(values.get("family", IPV4))
+        if not 0 <= count <= MOST:
+            raise ValueError(f"a table of {count} routes")
         columns = {name: _unpacked(values["columns"][name], count) for name in NAMES}
         others = {position: Route.from_dict(route) for position, route in values.get("others", ())}
         return cls(family, table, columns, others)
@@ -97,7 +101,11 @@ def _packed(column: Column) -> Any:
 def _unpacked(value: Any, count: int) -> Column:
     if isinstance(value, int):
         return np.broadcast_to(np.array(value, np.uint64), (count,))
-    found = np.frombuffer(zlib.decompress(base64.b64decode(value["zlib"])), np.dtype(value["dtype"]))
-    if len(found) != count:
-        raise ValueError(f"a column of {len(found)} values in a table of {count} routes")
-    return found
+    dtype = np.dtype(value["dtype"])
+    if dtype.kind != "u":
+        raise ValueError(f"a column of {dtype}")
+    size = count * dtype.itemsize
+    data = zlib.decompressobj().decompress(base64.b64decode(value["zlib"]), size + 1)
+    if len(data) != size:
+        raise ValueError(f"a column of another length in a table of {count} routes")
+    return np.frombuffer(data, dtype)

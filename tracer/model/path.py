@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from tracer.model.change import Changed
 from tracer.model.columns import NAMES
+from tracer.model.relay import Relay
 from tracer.model.why import Why
 
 Value: TypeAlias = int | str | None
@@ -156,6 +157,7 @@ class Path:
     hops: tuple[Hop, ...]
     info: Value = None
     end_ns: Value = None
+    relays: tuple[Relay, ...] = ()
     changed: Changed | None = None
 
 

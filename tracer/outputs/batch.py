@@ -16,6 +16,7 @@ from tracer.enrich.inference import Explained, Row, address, device
 from tracer.enrich.intervals import leading, numbers, numbers6
 from tracer.enrich.packet_names import packet_info
 from tracer.enrich.reasons import CHECK_REASONS, NO_SOCKET, VAGUE_REASONS
+from tracer.model.relay import to_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,7 @@ class Batch:
         )
         self.explained: dict[int, Explained] = {}
         self.cause_code: dict[int, int] = {}
+        self.relays: list[str] = []
         self._version, self._has_ports = self._versions()
         self._sources, self._targets, self.addresses = self._number_addresses()
 
@@ -285,4 +287,13 @@ class Batch:
             "dport": steps.records["dport"][self.flow_row],
             "complete": steps.complete,
             "lost": steps.lost,
+            "relays": self._relays(),
         }
+
+    def _relays(self) -> Array:
+        """Per step the number in `relays` of its packet's links, -1 for none."""
+        numbers = np.full(len(self.steps), -1)
+        for number, (packet, links) in enumerate(sorted(self.steps.relays.items())):
+            numbers[self.steps.packet == packet] = number
+            self.relays.append(to_text(links) or "")
+        return numbers

@@ -73,7 +73,7 @@ class RowBuilder:
         dynamic["step"] = (
             index - np.maximum.accumulate(np.where(starts, index, 0)) + 1 if len(codes) else index
         )
-        return table(self._statics, codes, dynamic, addresses)
+        return table(self._statics, codes, dynamic, addresses, batch.relays)
 
     # -- decisions ---------------------------------------------------------------------------------------------
 

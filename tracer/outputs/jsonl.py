@@ -81,6 +81,8 @@ def path_object(path: Path) -> dict[str, Any]:
         "flow": {name: getattr(path.flow, name) for name in _FLOW},
         "hops": [_hop_object(hop) for hop in path.hops],
     }
+    if path.relays:
+        made["relays"] = [relay.to_dict() for relay in path.relays]
     if path.changed is not None:
         made["changed"] = path.changed.to_dict()
     return made

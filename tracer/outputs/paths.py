@@ -26,6 +26,7 @@ from tracer.model.path import (
     Row,
     differing,
 )
+from tracer.model.relay import from_text as relays
 from tracer.model.why import from_text
 from tracer.outputs.schema import conform, with_internal
 
@@ -38,7 +39,7 @@ _PURPOSE, _CALLER, _EVIDENCE, _LOST = _AT["purpose"], _AT["caller"], _AT["eviden
 _OUT_DEV, _VERDICT = _AT["out_dev"], _AT["verdict"]
 _IN_DEV, _NEXTHOP = _AT["in_dev"], slice(_AT["prefix"], _AT["dev"] + 1)
 _INFO, _COMPLETE, _CACHED = len(NAMES), len(NAMES) + 1, len(NAMES) + 2
-_WHY = len(NAMES) + 3
+_WHY, _RELAYS = len(NAMES) + 3, len(NAMES) + 4
 _CONTRACT = slice(0, len(NAMES))
 _CHUNK_ROWS = 16_384
 
@@ -66,7 +67,7 @@ def whole_paths(rows: pa.Table, limit: int) -> Iterator[pa.Table]:
 
 
 def _part_paths(part: pa.Table) -> Iterator[Path]:
-    names = (*NAMES, "info", "complete", "cached", "why")
+    names = (*NAMES, "info", "complete", "cached", "why", "relays")
     present = set(part.column_names)
     lists = [_values(part.column(name)) if name in present else [None] * len(part) for name in names]
     for _, rows in groupby(zip(*lists, strict=True), key=itemgetter(_PACKET)):
@@ -110,6 +111,7 @@ def _path(rows: list[Row]) -> Path:
         hops=hops,
         info=next((row[_INFO] for row in rows if row[_INFO] is not None), None),
         end_ns=rows[-1][_TS],
+        relays=relays(next((row[_RELAYS] for row in rows if row[_RELAYS] is not None), None)),
     )
 
 

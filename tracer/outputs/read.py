@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from tracer.errors import BadCapture, BadRequest
+from tracer.errors import MALFORMED, BadCapture, BadRequest
 from tracer.model.change import Change
 from tracer.model.columns import COLUMNS, NAMES, SCHEMA
 from tracer.model.path import Path, path_rows
+from tracer.model.relay import to_text as relays
 from tracer.model.why import to_text
 from tracer.outputs.jsonl import change_from_object, path_from_object
 from tracer.outputs.schema import CONTRACT, METADATA_KEY, arrow_field, conform
@@ -57,6 +58,11 @@ def read_rows(path: str | FilePath) -> ReadResult:
         raise BadCapture(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
     if not data and file.suffix == ".csv":  # JSON Lines of a trace that saw nothing are an empty file
         raise BadCapture(f"cannot read {file}: it is empty\n  a CSV has at least its header line")
+    return read_text(file, data)
+
+
+def read_text(file: FilePath, data: bytes) -> ReadResult:
+    """What stands in a .csv or .jsonl file, or in some lines of it (of a CSV behind its header)."""
     return _read_csv(file, data) if file.suffix == ".csv" else _read_jsonl(file, data)
 
 
@@ -64,7 +70,7 @@ def _read_csv(file: FilePath, data: bytes) -> ReadResult:
     header = data[: data.find(b"\n") + 1] or data
     names = header.decode(errors="replace").strip("\r\n").split(",")
     _check_columns(file, names)
-    whole = _whole_lines(data)
+    whole = whole_lines(data)
     types = {column.name: _plain(arrow_field(column).type) for column in COLUMNS}
     try:
         rows = pacsv.read_csv(
@@ -83,8 +89,8 @@ def _read_csv(file: FilePath, data: bytes) -> ReadResult:
     return ReadResult(_checked(file, rows), int(whole < len(data)))
 
 
-def _whole_lines(data: bytes) -> int:
-    """Where the last whole line ends; a line break inside quotes ends none."""
+def whole_lines(data: bytes) -> int:
+    """Where the last whole line of a CSV ends; a line break inside quotes ends none."""
     end = len(data)
     quotes = data.count(b'"')
     for _ in range(_OPEN_QUOTE_LINES):
@@ -125,17 +131,19 @@ def _object(file: FilePath, number: int, line: bytes) -> Path | Change:
         raise BadCapture(f"cannot read {file}, line {number}: {error}") from error
     except KeyError as error:
         raise _foreign(file, f"line {number} has no {error}") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise _damaged(file, f"line {number}: {error}") from error
 
 
 def _rows(file: FilePath, found: Iterable[Path]) -> pa.Table:
     rows: list[tuple[Any, ...]] = []
     complete: list[bool] = []
+    links: list[str | None] = []
     for path in found:
         whys = (d.why for hop in path.hops for d in hop.decisions if d.ts_ns is not None)
         for row, cached in path_rows(path):
             rows.append((*row, cached, None if cached is None else to_text(next(whys))))
+        links.extend([relays(path.relays)] * (len(rows) - len(complete)))
         complete.extend([path.complete] * (len(rows) - len(complete)))
     columns = list(zip(*rows, strict=True)) or [()] * (len(NAMES) + 2)
     try:
@@ -144,10 +152,11 @@ def _rows(file: FilePath, found: Iterable[Path]) -> pa.Table:
             for values, field in zip(columns[:-2], CONTRACT, strict=True)
         ]
         table = _checked(file, pa.table(arrays, names=list(NAMES)))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+    except MALFORMED as error:
         raise _damaged(file, str(error)) from error
     table = table.append_column("complete", pa.array(complete, type=pa.bool_()))
     table = table.append_column("cached", pa.array(columns[-2], type=pa.bool_()))
+    table = table.append_column("relays", pa.array(links, type=pa.string()))
     return table.append_column("why", pa.array(columns[-1], type=pa.string()))
 
 
@@ -163,7 +172,7 @@ def _read_parquet(file: FilePath) -> ReadResult:
                     "  use a newer fibtrace"
                 )
             return ReadResult(_checked(file, opened.read(columns=list(NAMES))))
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, MemoryError, ValueError) as error:
         if file.stat().st_size == 0:
             raise BadCapture(f"cannot read {file}: it is empty") from error
         raise _damaged(file, f"{error} (Parquet is readable only once it is closed)") from error
@@ -186,6 +195,9 @@ def _checked(file: FilePath, rows: pa.Table) -> pa.Table:
         if not column.nullable and rows.column(column.name).null_count:
             raise _damaged(file, f"the column {column.name} has empty values")
     try:
+        rows.validate(
+            full=True
+        )  # damaged Parquet may have indices beyond its dictionaries, and texts that are none
         return conform(rows)
     except pa.ArrowInvalid as error:
         raise _damaged(file, str(error)) from error

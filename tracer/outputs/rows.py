@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ADDRESSES = ("src", "dst")
 DYNAMIC = frozenset(
-    {"packet", "step", "ts_ns", "hop", "decision", "sport", "dport", "lost", "complete", *ADDRESSES}
+    {"packet", "step", "ts_ns", "hop", "decision", "sport", "dport", "lost", "complete", "relays", *ADDRESSES}
 )
 _EMPTY_AT_ZERO = frozenset({"sport", "dport", "decision"})
 _NUMPY: dict[str, Any] = {INT32: np.int32, INT64: np.int64, BOOL: np.bool_}
@@ -86,10 +86,13 @@ class Statics:
 _BY_NAME = {column.name: column for column in _FIELDS}
 
 
-def table(statics: Statics, codes: Array, dynamic: dict[str, Array], addresses: list[str]) -> pa.Table:
+def table(
+    statics: Statics, codes: Array, dynamic: dict[str, Array], addresses: list[str], relays: list[str]
+) -> pa.Table:
     """The rows with these static parts and these per-row columns; ports of 0 are empty, so are decisions of 0.
 
-    `src` and `dst` of the per-row columns are numbers in `addresses`.
+    `src` and `dst` of the per-row columns are numbers in `addresses`, `relays` are numbers in `relays`, negative for
+    none.
     """
     arrays = []
     names = strings(addresses)
@@ -100,6 +103,10 @@ def table(statics: Statics, codes: Array, dynamic: dict[str, Array], addresses: 
         values = dynamic[column.name]
         if column.name in ADDRESSES:
             arrays.append(pa.DictionaryArray.from_arrays(to_arrow(values.astype(np.int32)), names))
+            continue
+        if column.name == "relays":
+            numbers = to_arrow(np.maximum(values, 0).astype(np.int32), values < 0)
+            arrays.append(pa.DictionaryArray.from_arrays(numbers, strings(relays)))
             continue
         empty = values == 0 if column.name in _EMPTY_AT_ZERO else None
         arrays.append(to_arrow(values.astype(_NUMPY[column.type]), empty))

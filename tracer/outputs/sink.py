@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import IO, Any, Final
 
+from tracer import private_file
 from tracer.errors import BadCapture
 
 _ALWAYS_UTF8: Final = "utf-8"
@@ -30,7 +31,7 @@ class FileSink:
         self.name = str(path)
         self.position = 0
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            self._fd = private_file.create(path)
         except OSError as error:
             raise BadCapture(f"cannot create {self.name}: {error.strerror}\n  choose another file") from error
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)

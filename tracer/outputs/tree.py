@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from tracer.enrich.flowpaths import FlowPaths
+from tracer.model.relay import FROM, TO
 from tracer.outputs import words
 from tracer.outputs.timeline import MARK, change_line, changed_words, compared
 from tracer.outputs.tree_lines import PLAIN, Columns, Look, why_lines
@@ -129,8 +130,10 @@ def tree(path: Path, look: Look = PLAIN, title: str = "") -> str:
     lines = [f"{look.bold}{title}{look.off}" if title else layout.header()]
     if path.changed is not None:
         lines += [f"{look.bold}{text}{look.off}" for text in _changed_lines(path)]
+    lines += [f"   {words.relay_words(relay)}" for relay in path.relays if relay.direction == FROM]
     for hop in path.hops:
         lines += layout.hop(hop, last=hop is path.hops[-1])
+    lines += [f"   {words.relay_words(relay)}" for relay in path.relays if relay.direction == TO]
     return "\n".join(lines) + "\n\n"
 
 

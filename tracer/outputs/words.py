@@ -8,6 +8,7 @@ from typing import Final
 
 from tracer.enrich.reasons import OUTER_HEADER
 from tracer.model.path import Decision, Flow, Hop, Lookup, Path, Value
+from tracer.model.relay import CERTAIN, FROM, Relay
 
 UNKNOWN: Final = "?"
 _OF_TUNNEL: Final = "(route of the tunnel)"
@@ -201,3 +202,13 @@ def trouble(path: Path) -> str:
     if path.lost:
         said.append(f"{path.lost} record{'' if path.lost == 1 else 's'} lost near here")
     return ", ".join(said)
+
+
+def relay_words(relay: Relay) -> str:
+    """`relayed by openvpn[640] → #18`, or `from #17, relayed by openvpn[640]`; what is not certain says so."""
+    by = f"relayed by {relay.comm or UNKNOWN}[{relay.pid}]"
+    likely = "" if relay.certainty == CERTAIN else ", likely"
+    loop = ", routing loop: routed into the device it was read from" if relay.loop else ""
+    if relay.direction == FROM:
+        return f"from #{relay.packet}, {by}{likely}{loop}"
+    return f"{by} → #{relay.packet}{likely}{loop}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from tracer.enrich.reasons import PURGE_REASONS, short_drop_words
 from tracer.kernel.maps import Map
 from tracer.top import settings
-from tracer.top.items import Item, Share, Tally, shares
+from tracer.top.items import FAMILY_NUMBERS, Item, Share, Tally, shares
 from tracer.top.ways import Way, as_rows, explain, forget_route, forget_rules
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Totals:
     """What was counted since the start: by item, and altogether; and what could not be counted."""
 
     items: dict[Item, Tally] = field(default_factory=dict)
+    start_ns: int = field(default_factory=time.monotonic_ns)
     decisions: int = 0
     lookups: int = 0
     drops: int = 0
@@ -65,7 +67,7 @@ class Counters:
         self._layout, self._terms = layouts[0], layouts[1].enums["filter_term"]
         self._maps = {
             name: Map(loaded.map_descriptor(name))
-            for name in ("ways", "infos", "slots", "drops", "lost", "settings", "edges", "active")
+            for name in ("ways", "infos", "slots", "drops", "lost", "settings", "edges", "edges6", "active")
         }
         structs = self._layout.structs
         self._count = structs["walk_count"]
@@ -81,6 +83,12 @@ class Counters:
         self.outdated = False
         self.totals = Totals()
 
+    @property
+    def families(self) -> tuple[int, ...]:
+        """What is counted: AF_INET, AF_INET6."""
+        family = self.selection.wire_family
+        return (family,) if family else (int(socket.AF_INET), int(socket.AF_INET6))
+
     def apply(self, states: Sequence[NetworkState]) -> None:
         """Count by this configuration from now on."""
         self._known.clear()
@@ -95,6 +103,9 @@ class Counters:
         parts = self._layout.enums["edge_part"]
         for name, found in settings.edges(told_apart):
             self._maps["edges"].write_range(self._half * parts["EDGE_END"] + parts[name], found)
+        parts6 = self._layout.enums["edge6_part"]
+        for name, bounds in settings.edges6(self._layout, told_apart):
+            self._maps["edges6"].write_range(self._half * parts6["EDGE6_END"] + parts6[name], bounds)
         self._settings = settings.pack(self._layout, told_apart, self.selection, self._terms)
         self._settings["half"] = self._half
         self.turn()
@@ -193,7 +204,7 @@ class Counters:
             return [], 0
         if self._vague[0]:
             forget_rules(decided)
-        if self._vague[1]:
+        if self._vague[1] and way.family == socket.AF_INET:  # that of IPv6 is observed
             forget_route(decided)
         return shares(decided, world.names), way.lookups
 
@@ -217,10 +228,11 @@ class Counters:
             if not number or reason in PURGE_REASONS or chosen.netns not in {None, netns}:
                 continue
             self._counted[name] = hits
+            family = FAMILY_NUMBERS[int(key["family"])]
             words = short_drop_words(reason, self._symbol(int(key["location"])))
             found = [
-                Share(Item("verdict", netns, verdict="drop"), 1, 1),
-                Share(Item("reason", netns, verdict="drop", reason=words), 1, 1),
+                Share(Item("verdict", netns, family, verdict="drop"), 1, 1),
+                Share(Item("reason", netns, family, verdict="drop", reason=words), 1, 1),
             ]
             self.totals.drops += number
             self.totals.add(found, number, int(counts["last_ns"][row].max()))

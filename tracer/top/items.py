@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracer.correlate.callers import PURPOSE_NAMES, Purpose
 from tracer.enrich.routes import route_text
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tracer.enrich.names import Names
     from tracer.model.network import NetworkState, Route
 
+FAMILY_NUMBERS: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 KINDS = ("rule", "route", "table", "verdict", "reason", "caller")
 NONE_ASKED = "no rule is asked"
 _DELIVERED = frozenset({"local", "broadcast", "anycast", "multicast"})
@@ -29,6 +31,7 @@ class Item(NamedTuple):
 
     by: str
     netns_inode: int = 0
+    family: int | None = None
     rule: int | None = None
     rule_text: str | None = None
     table: str | None = None
@@ -86,6 +89,17 @@ class Decided:
     state: NetworkState | None
     in_ifindex: int = 0
     unseen: int = 0
+    family: int = socket.AF_INET
+    has_source: bool = True
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return FAMILY_NUMBERS[self.family]
+
+    def item(self, by: str, **columns: Any) -> Item:
+        """One of its rows."""
+        return Item(by, self.netns, self.version, **columns)
 
 
 def shares(decided: Decided, names: Names) -> list[Share]:
@@ -96,9 +110,8 @@ def shares(decided: Decided, names: Names) -> list[Share]:
         *_route(decided, names),
         *_verdict(decided),
         Share(
-            Item(
+            decided.item(
                 "caller",
-                decided.netns,
                 caller=decided.caller or None,
                 purpose=PURPOSE_NAMES[decided.purpose] or None,
                 evidence="inferred",
@@ -118,14 +131,15 @@ def _rules(decided: Decided) -> Iterator[Share]:
     if extra is not None:
         yield Share(_rule_item(decided, extra), 1, 1)
     if decided.unseen:
-        yield Share(Item("rule", decided.netns, evidence="inferred"), decided.unseen, 0)
+        yield Share(decided.item("rule", evidence="inferred"), decided.unseen, 0)
 
 
 def _rule_item(decided: Decided, row: Row) -> Item:
     text = row.get("rule_text")
-    if text is None and decided.purpose is Purpose.OTHER and not row.get("iif"):
+    asks_none = decided.family == socket.AF_INET and decided.purpose is Purpose.OTHER and not row.get("iif")
+    if text is None and asks_none:
         text = NONE_ASKED
-    return Item("rule", decided.netns, rule=row.get("rule"), rule_text=text, evidence="inferred")
+    return decided.item("rule", rule=row.get("rule"), rule_text=text, evidence="inferred")
 
 
 def _ends(row: Row) -> bool:
@@ -136,9 +150,9 @@ def _tables(decided: Decided) -> Iterator[Share]:
     rows = decided.explained.lookups
     for number, row in enumerate(rows):
         won = number == len(rows) - 1 and _ends(row)
-        yield Share(Item("table", decided.netns, table=row["table"], table_id=row["table_id"]), 1, int(won))
+        yield Share(decided.item("table", table=row["table"], table_id=row["table_id"]), 1, int(won))
     if decided.unseen:
-        yield Share(Item("table", decided.netns), decided.unseen, 0)
+        yield Share(decided.item("table"), decided.unseen, 0)
 
 
 def _route(decided: Decided, names: Names) -> Iterator[Share]:
@@ -147,10 +161,8 @@ def _route(decided: Decided, names: Names) -> Iterator[Share]:
     if not _ends(row) and row["result"] != "throw":
         return
     if route is None or decided.state is None:
-        item = Item(
-            "route", decided.netns, table=row["table"], table_id=row["table_id"], verdict=row["result"]
-        )
-        yield Share(item._replace(verdict=None), 1, 1)
+        item = decided.item("route", table=row["table"], table_id=row["table_id"], prefix=row.get("prefix"))
+        yield Share(item, 1, int(_ends(row)))
         return
     yield Share(route_item(decided.state, route, names), 1, int(_ends(row)))
 
@@ -162,11 +174,12 @@ def route_item(state: NetworkState, route: Route, names: Names) -> Item:
     return Item(
         "route",
         state.inode,
+        FAMILY_NUMBERS[route.family],
         table=table,
         table_id=route.table,
         prefix=route.prefix,
         route=text,
-        evidence="inferred",
+        evidence="inferred" if route.family == socket.AF_INET else "observed",
     )
 
 
@@ -176,16 +189,18 @@ def _verdict(decided: Decided) -> Iterator[Share]:
     verdict = None
     if decided.purpose is Purpose.OUTPUT:
         verdict = "drop" if result in _REFUSED else "send"
+        if verdict == "drop" and decided.family == socket.AF_INET6 and not decided.has_source:
+            return  # ip6_dst_lookup_tail() chooses a source and tries again
     elif decided.purpose is Purpose.INPUT and result in _DELIVERED:
         verdict = "deliver"
     elif decided.purpose is Purpose.INPUT and result == "unicast" and _forwards(decided):
         verdict = "forward"
     if verdict is None:
         return
-    yield Share(Item("verdict", decided.netns, verdict=verdict, evidence="inferred"), 1, 1)
+    yield Share(decided.item("verdict", verdict=verdict, evidence="inferred"), 1, 1)
     if verdict == "drop":
         reason = f"{result}: the sender got an error, no packet was made"
-        yield Share(Item("reason", decided.netns, verdict="drop", reason=reason, evidence="inferred"), 1, 1)
+        yield Share(decided.item("reason", verdict="drop", reason=reason, evidence="inferred"), 1, 1)
 
 
 def _forwards(decided: Decided) -> bool:
@@ -193,5 +208,8 @@ def _forwards(decided: Decided) -> bool:
     if decided.state is None:
         return True
     link = decided.state.links.get(decided.in_ifindex)
-    settings = decided.state.settings.get(link.name) if link else None
+    if link is None:
+        return True
+    of_family = decided.state.settings if decided.family == socket.AF_INET else decided.state.settings6
+    settings = of_family.get(link.name)
     return settings is None or bool(settings.forwarding)

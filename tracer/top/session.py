@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tracer.console import Stop, say
-from tracer.errors import BadRequest, Exit, NotSupported
+from tracer.errors import BadRequest, Exit
 from tracer.top.items import KINDS
 from tracer.top.table import FORMATS, Line, Moment, as_csv, as_jsonl, as_table, as_unused, lines
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _POLL_S = 0.04
 _SETTLE_S = 0.1
 _WINDOW_S = 1.0
-_IPV6 = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,6 @@ def _check(options: TopOptions) -> None:
         raise BadRequest(
             f"command not found: {options.command[0]}\n  give a program on the PATH, or its path, after --"
         )
-    if options.filter.family == _IPV6:
-        raise NotSupported("--family 6: only IPv4's lookups are counted\n  try: --family 4")
 
 
 class _Session:
@@ -158,7 +155,11 @@ class _Session:
             from tracer.top.unused import unused
 
             found = unused(
-                self._follower.network, items, self._names, self._start_ns, everything=options.everything
+                self._follower.network,
+                self._counters.totals,
+                self._names,
+                self._counters.families,
+                everything=options.everything,
             )
             chosen = self._counters.selection.netns
             return [

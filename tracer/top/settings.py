@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracer.enrich.selectors import ACTIONS, FULL_PORT, HOST_LENGTH
-from tracer.model.network import IPV4
+from tracer.model.network import IPV4, IPV6
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from tracer.wire.layout import Layout
 
 TARGETS, SOURCES, OTHERS = 65536, 4096, 256
-_LENGTH = HOST_LENGTH[IPV4]
+EDGES6 = 4096
 _HASH, _BITS = 2654435761, 256
 _TOS_BITS = 0xFC
+_BITS6 = 128
+_WORD_BITS, _WORD_MASK = 64, (1 << 64) - 1
+
+Edges6 = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +54,29 @@ class Distinctions:
     may_end: NDArray[np.uint64]
     vague_routes: bool
     vague_rules: bool
+    sources6: Edges6 = ()
+    targets6: Edges6 = ()
 
 
 def distinctions(states: Sequence[NetworkState]) -> Distinctions:
-    """Of all namespaces together: which one a decision is in is not known when it is classed."""
-    rules = [rule for state in states for rule in state.rules]
+    """Of all namespaces together: which one a decision is in is not known when it is classed.
+
+    Only addresses are told apart by family; the rest is the union of what the rules of both look at.
+    """
+    rules = [rule for state in states for family in (IPV4, IPV6) for rule in state.rules_of(family)]
     targets = _edges(_prefix_limits((route.dst, route.dst_len) for route in _routes(states)))
-    of_rules = _edges(_prefix_limits((rule.dst, rule.dst_len) for rule in rules if rule.dst_len))
+    of_rules = _edges(_prefix_limits(_targets_of(rules, IPV4)))
     both = _union(targets, of_rules)
-    sources = _edges(_prefix_limits((rule.src, rule.src_len) for rule in rules if rule.src_len))
+    sources = _edges(_prefix_limits(_sources_of(rules, IPV4)))
+    sources6, targets6 = _edges6(_sources_of(rules, IPV6)), _edges6(_targets_of(rules, IPV6))
     uids = _edges(_limits(rule.uid for rule in rules))
     sports = _edges(_limits(rule.sport for rule in rules if not rule.sport_mask))
     dports = _edges(_limits(rule.dport for rule in rules if not rule.dport_mask))
     vague = (
-        len(of_rules) > TARGETS or len(sources) > SOURCES or max(map(len, (uids, sports, dports))) > OTHERS
+        len(of_rules) > TARGETS
+        or len(sources) > SOURCES
+        or max(map(len, (sources6, targets6))) > EDGES6
+        or max(map(len, (uids, sports, dports))) > OTHERS
     )
     tos = any(rule.tos or rule.dscp is not None for rule in rules) or any(r.tos for r in _routes(states))
     return Distinctions(
@@ -79,22 +92,26 @@ def distinctions(states: Sequence[NetworkState]) -> Distinctions:
         may_suppress=_hashes(rule.table for rule in rules if rule.suppresses and not rule.l3mdev)
         if not any(rule.suppresses and rule.l3mdev for rule in rules)
         else _everything(),
-        may_end=_hashes(table for state in states for table in last_tables(state)),
+        may_end=_hashes(
+            table for state in states for family in (IPV4, IPV6) for table in last_tables(state, family)
+        ),
         vague_routes=len(both) > TARGETS,
         vague_rules=vague,
+        sources6=sources6[:EDGES6],
+        targets6=targets6[:EDGES6],
     )
 
 
-def last_tables(state: NetworkState) -> Iterator[int]:
+def last_tables(state: NetworkState, family: int = IPV4) -> Iterator[int]:
     """Tables after whose miss a walk may be over: those that no rule is sure to follow with another lookup."""
-    rules = state.rules
+    rules = state.rules_of(family)
     if any(rule.action in {"goto", *ACTIONS} or rule.l3mdev or rule.unknown for rule in rules):
         yield from (rule.table for rule in rules)
         yield from (link.vrf_table for link in state.links.values() if link.vrf_table)
         return
     for rule in reversed(rules):
         yield rule.table
-        if _is_sure(rule) and state.has_table(IPV4, rule.table):
+        if _is_sure(rule) and state.has_table(family, rule.table):
             return
 
 
@@ -112,7 +129,7 @@ def pack(layout: Layout, told_apart: Distinctions, selection: Selection, terms: 
     settings = np.zeros((), layout.structs["top_settings"])
     for name in ("may_suppress", "may_end", "mark_bits", "sport_bits", "dport_bits", "tos_bits"):
         settings[name] = getattr(told_apart, name)
-    for name in ("sources", "uids", "sports", "dports"):
+    for name in ("sources", "uids", "sports", "dports", "sources6", "targets6"):
         settings[name] = len(getattr(told_apart, name))
     _filter(settings, selection, terms)
     return settings
@@ -127,6 +144,14 @@ def edges(told_apart: Distinctions) -> Iterator[tuple[str, NDArray[np.uint32]]]:
         yield f"EDGE_{name.upper()}", getattr(told_apart, name)
 
 
+def edges6(layout: Layout, told_apart: Distinctions) -> Iterator[tuple[str, NDArray[np.void]]]:
+    """The same of IPv6 addresses, each edge a `struct edge6`."""
+    for name in ("sources6", "targets6"):
+        found = getattr(told_apart, name)
+        pairs = [(edge >> _WORD_BITS, edge & _WORD_MASK) for edge in found]
+        yield f"EDGE6_{name.removesuffix('6').upper()}", np.array(pairs, layout.structs["edge6"])
+
+
 def _filter(settings: Any, selection: Selection, terms: dict[str, int]) -> None:
     active = 0
     for name, address, mask in (
@@ -136,8 +161,8 @@ def _filter(settings: Any, selection: Selection, terms: dict[str, int]) -> None:
     ):
         prefix = getattr(selection, name)
         if prefix is not None:
-            settings[address][:4] = np.frombuffer(prefix.network_address.packed, np.uint8)
-            settings[mask][:4] = np.frombuffer(prefix.netmask.packed, np.uint8)
+            settings[address] = np.frombuffer(prefix.network_address.packed.ljust(16, b"\0"), np.uint8)
+            settings[mask] = np.frombuffer(prefix.netmask.packed.ljust(16, b"\0"), np.uint8)
             active |= terms[f"TERM_{name.upper()}"]
     if selection.mark is not None:
         settings["wanted_mark"], settings["wanted_mask"] = selection.mark
@@ -145,6 +170,9 @@ def _filter(settings: Any, selection: Selection, terms: dict[str, int]) -> None:
     if selection.uid is not None:
         settings["wanted_uid"] = selection.uid
         active |= terms["TERM_UID"]
+    if selection.wire_family:
+        settings["wanted_family"] = selection.wire_family
+        active |= terms["TERM_FAMILY"]
     settings["active"] = active
 
 
@@ -153,7 +181,23 @@ def _routes(states: Sequence[NetworkState]) -> Iterator[Any]:
 
 
 def _prefix_limits(prefixes: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    return ((first, first + (1 << (_LENGTH - length))) for first, length in set(prefixes))
+    length_of_host = HOST_LENGTH[IPV4]
+    return ((first, first + (1 << (length_of_host - length))) for first, length in set(prefixes))
+
+
+def _sources_of(rules: Sequence[Rule], family: int) -> Iterator[tuple[int, int]]:
+    return ((rule.src, rule.src_len) for rule in rules if rule.family == family and rule.src_len)
+
+
+def _targets_of(rules: Sequence[Rule], family: int) -> Iterator[tuple[int, int]]:
+    return ((rule.dst, rule.dst_len) for rule in rules if rule.family == family and rule.dst_len)
+
+
+def _edges6(prefixes: Iterable[tuple[int, int]]) -> Edges6:
+    """The edges of IPv6 prefixes, in order; as numbers, because numpy has none of 128 bits."""
+    bits = _BITS6
+    limits = {edge for first, length in prefixes for edge in (first, first + (1 << (bits - length)))}
+    return tuple(sorted(limits - {0, 1 << bits}))
 
 
 def _limits(ranges: Iterable[tuple[int, int] | None]) -> Iterator[tuple[int, int]]:

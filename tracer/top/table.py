@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 FORMATS = ("table", "csv", "jsonl")
 SCHEMA = 1
 COLUMNS = (
-    "ts_ns", "by", "netns", "netns_inode", "rule", "rule_text", "table", "table_id", "prefix", "route", "verdict",
-    "reason", "caller", "purpose", "hits", "decided", "rate", "last_ns", "since_ns", "unsure", "evidence",
+    "ts_ns", "by", "netns", "netns_inode", "family", "rule", "rule_text", "table", "table_id", "prefix", "route",
+    "verdict", "reason", "caller", "purpose", "hits", "decided", "rate", "last_ns", "since_ns", "unsure", "evidence",
 )  # fmt: skip
 _UNKNOWN = "?"
 _LABEL_WIDTH, _MOST_LABEL = 24, 100
@@ -115,7 +115,7 @@ def as_table(found: Sequence[Line], moment: Moment) -> str:
         if not rows:
             continue
         parts.append(
-            f"{kind:<{width}}  {'netns':<{netns}}  {'hits':>10}  {'decided':>10}  {'hits/s':>10}  {'last':>8}"
+            f"{kind:<{width}}  {'netns':<{netns}}  family  {'hits':>10}  {'decided':>10}  {'hits/s':>10}  {'last':>8}"
         )
         parts += [_text(line, moment, (width, netns)) for line in rows]
         parts.append("")
@@ -131,7 +131,7 @@ def as_unused(found: Sequence[Line], moment: Moment) -> str:
     parts = []
     for kind in ("rule", "route"):
         rows = [line for line in found if line.item.by == kind]
-        parts += [f"{kind + ' never hit':<{width}}  {'netns':<{netns}}  {'for':>8}"] if rows else []
+        parts += [f"{kind + ' never hit':<{width}}  {'netns':<{netns}}  family  {'for':>8}"] if rows else []
         for line in rows:
             seconds = (moment.now_ns - (line.since_ns or moment.now_ns)) / 1e9
             doubt = (
@@ -139,7 +139,10 @@ def as_unused(found: Sequence[Line], moment: Moment) -> str:
                 if line.unsure
                 else ""
             )
-            parts.append(f"{_label(line):<{width}}  {_netns(line):<{netns}}  {_duration(seconds):>8}{doubt}")
+            parts.append(
+                f"{_label(line):<{width}}  {_netns(line):<{netns}}  "
+                f"{line.item.family or '?':>6}  {_duration(seconds):>8}{doubt}"
+            )
         parts += [""] if rows else []
     return "\n".join(parts)
 
@@ -148,8 +151,8 @@ def _text(line: Line, moment: Moment, widths: tuple[int, int]) -> str:
     tally = line.tally
     last = _duration((moment.now_ns - tally.last_ns) / 1e9) if tally.last_ns else ""
     return (
-        f"{_label(line)[:_MOST_LABEL]:<{widths[0]}}  {_netns(line):<{widths[1]}}  {tally.hits:>10}  "
-        f"{tally.decided:>10}  {line.rate:>10,.1f}  {last:>8}"
+        f"{_label(line)[:_MOST_LABEL]:<{widths[0]}}  {_netns(line):<{widths[1]}}  {line.item.family or '?':>6}  "
+        f"{tally.hits:>10}  {tally.decided:>10}  {line.rate:>10,.1f}  {last:>8}"
     )
 
 
@@ -160,7 +163,7 @@ def _label(line: Line) -> str:
         number = "" if item.rule is None else str(item.rule)
         return f"{number:<6} {item.rule_text}" if item.rule_text is not None else number or _UNKNOWN
     if item.by == "route":
-        return f"{item.table or _UNKNOWN}: {item.route or _UNKNOWN}"
+        return f"{item.table or _UNKNOWN}: {item.route or item.prefix or _UNKNOWN}"
     if item.by == "table":
         return item.table or _UNKNOWN
     if item.by == "caller":

@@ -9,6 +9,7 @@ import numpy as np
 
 from tracer.correlate.callers import UNKNOWN_CALLER, Caller, Purpose, classify
 from tracer.enrich.inference import explain_decision
+from tracer.enrich.observed import address_number
 from tracer.enrich.predict import predict
 from tracer.enrich.selectors import HOST_LENGTH, FlowKey
 from tracer.top.items import Decided
@@ -26,7 +27,7 @@ _AGAIN = -11
 _OF_KEY = ("iif", "oif", "proto")
 _OF_INFO = (
     "saddr", "daddr", "gateway", "ifindex", "uid", "mark", "sport", "dport", "family", "tos", "owner_table",
-    "priority", "nexthop_id", "route_type", "route_scope", "route_protocol", "gateway_family", "hints",
+    "priority", "nexthop_id", "route_type", "route_scope", "route_protocol", "gateway_family", "hints", "prefix_length",
 )  # fmt: skip
 _NOT_NUMBERS = frozenset({"saddr", "daddr", "gateway"})
 _OF_ROUTE = frozenset(_OF_INFO) - {*_NOT_NUMBERS, "uid", "mark", "sport", "dport", "family", "tos"}
@@ -50,13 +51,18 @@ class Way:
         """How many tables were searched."""
         return int(self.key["lookups"])
 
+    @property
+    def family(self) -> int:
+        """AF_INET or AF_INET6."""
+        return int(self.info["family"])
+
     def flow(self) -> FlowKey:
         """The flow key, with the addresses of one of those that this counts."""
         key, info = self.key, self.info
         return FlowKey(
-            family=int(info["family"]),
-            saddr=int.from_bytes(bytes(info["saddr"][:4]), "big"),
-            daddr=int.from_bytes(bytes(info["daddr"][:4]), "big"),
+            family=self.family,
+            saddr=address_number(info, "saddr"),
+            daddr=address_number(info, "daddr"),
             iif=int(key["iif"]),
             oif=int(key["oif"]),
             mark=int(info["mark"]),
@@ -103,6 +109,7 @@ def records(way: Way, lookups: Sequence[tuple[int, int]]) -> list[dict[str, Any]
     common: dict[str, Any] = {name: way.key[name] for name in _OF_KEY}
     common |= {name: way.info[name] for name in _OF_INFO}
     common |= {"flow_scope": way.key["scope"], "flow_flags": way.key["flags"], "call_kind": 0, "stack": -1}
+    common["length"] = way.info["source_length"]
     last = len(lookups) - 1
     return [
         common | ({} if number == last else _NOTHING_FOUND) | {"walked_table": table, "error": error}
@@ -142,9 +149,17 @@ def explain(
     if explained is None:
         explained = explain_decision(rows, purpose, caller, (), names)
     decided = Decided(
-        explained, purpose, caller, way.netns, chosen, int(way.key["iif"]), way.lookups - len(lookups)
+        explained,
+        purpose,
+        caller,
+        way.netns,
+        chosen,
+        int(way.key["iif"]),
+        way.lookups - len(lookups),
+        way.family,
+        has_source=any(way.info["saddr"]),
     )
-    if any(state.rules != chosen.rules for state in states if chosen):
+    if any(state.rules_of(way.family) != chosen.rules_of(way.family) for state in states if chosen):
         forget_rules(decided)
     route = explained.route
     if chosen and route and any(_in_doubt(route, chosen, state) for state in states if state is not chosen):
@@ -171,7 +186,7 @@ def _looks(route: Route) -> tuple[object, ...]:
 
 
 def _overlap(one: Route, other: Route) -> bool:
-    shift = HOST_LENGTH[one.family] - min(one.dst_len, other.dst_len)
+    shift = HOST_LENGTH.get(one.family, 128) - min(one.dst_len, other.dst_len)
     return one.dst >> shift == other.dst >> shift
 
 
@@ -190,6 +205,7 @@ def forget_rules(decided: Decided) -> None:
 def forget_route(decided: Decided) -> None:
     """Leave the route out, for the same reason."""
     decided.explained.route = None
+    decided.explained.lookups[-1]["prefix"] = None
 
 
 def as_rows(raw: np.ndarray[Any, Any], dtype: np.dtype[np.void]) -> np.ndarray[Any, Any]:

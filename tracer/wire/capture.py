@@ -21,6 +21,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
+from tracer import private_file
 from tracer.errors import BadCapture
 
 MAGIC: Final = b"\x89FIBTR\r\n"
@@ -55,7 +56,7 @@ class Frame:
         """The payload of every kind but RECORDS; raises BadCapture when it is not JSON."""
         try:
             return json.loads(self.payload)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadCapture(f"a frame of kind {int(self.kind)} holds no JSON: {error}") from error
 
 
@@ -73,7 +74,7 @@ class CaptureWriter:
             raise ValueError(f"the header of a capture lacks {', '.join(missing)}")
         self.name = str(path)
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            self._fd = private_file.create(path)
         except OSError as error:
             raise BadCapture(f"cannot create {self.name}: {_why(error)}\n  choose another file") from error
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
