@@ -6,6 +6,7 @@ import contextlib
 import errno
 import select
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from tracer.enrich.senders import Sender
 
 _PORT = struct.Struct("12xI")  # nlmsg_pid in struct nlmsghdr
-_WAIT_S = 0.02
+_WAIT_S, _BUSY_WAIT_S, _BUSY_NS = 0.02, 0.001, 1_000_000_000
+_SWITCH_S = 0.0005
 
 
 class Arrived(NamedTuple):
@@ -86,9 +88,11 @@ class Notifications:
             if data is None:
                 self._empty_ns = before_ns
                 return
-            now_ns = time.monotonic_ns()
-            port = _PORT.unpack_from(data)[0] if len(data) >= _PORT.size else 0
-            self._waiting.append(Arrived(now_ns, self._empty_ns, data, self._find(port)))
+            self._append(data, time.monotonic_ns())
+
+    def _append(self, data: bytes, now_ns: int) -> None:
+        port = _PORT.unpack_from(data)[0] if len(data) >= _PORT.size else 0
+        self._waiting.append(Arrived(now_ns, self._empty_ns, data, self._find(port)))
 
 
 class Listener:
@@ -99,6 +103,9 @@ class Listener:
         self._epoll = select.epoll()
         self._lock = threading.Lock()
         self._stopping = False
+        # Python lets a thread that computes go on for 5 ms, every time that another one wants to run.
+        self._before_s = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)
         self._thread = threading.Thread(target=self._run, name="changes", daemon=True)
         self._thread.start()
 
@@ -118,12 +125,18 @@ class Listener:
         """End the thread."""
         self._stopping = True
         self._thread.join()
+        sys.setswitchinterval(self._before_s)
         self._epoll.close()
 
     def _run(self) -> None:
+        """How often it is looked decides how long a change is unsure: more often while there are changes."""
+        busy_until_ns = 0
         while not self._stopping:
             before_ns = time.monotonic_ns()
-            ready = {descriptor for descriptor, _ in self._epoll.poll(_WAIT_S)}
+            wait_s = _BUSY_WAIT_S if before_ns < busy_until_ns else _WAIT_S
+            ready = {descriptor for descriptor, _ in self._epoll.poll(wait_s)}
+            if ready:
+                busy_until_ns = before_ns + _BUSY_NS
             with self._lock:
                 for descriptor, notifications in self._sockets.items():
                     if descriptor in ready:

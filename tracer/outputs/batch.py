@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tracer.enrich.names import Names
     from tracer.model.network import Network, NetworkState
 
+_ONE_MORE = 1 << 32  # how many later states may already have been in force is a part of the version's number
 _KEY_FIELDS = (
     "netns", "iif", "oif", "mark", "uid", "tos", "proto", "walked_table", "owner_table", "error", "ifindex",
     "route_type", "route_protocol",
@@ -85,7 +86,8 @@ class Batch:
             since = np.array([state.since_ns for state in states[1:]], np.int64)
             number = np.searchsorted(since, ts_ns[here], side="right") * 2
             for state in states[1:]:
-                number |= (ts_ns[here] >= state.unsure_ns) & (ts_ns[here] < state.since_ns)
+                unsure = (ts_ns[here] >= state.unsure_ns) & (ts_ns[here] < state.since_ns)
+                number = np.where(unsure, (number | 1) + _ONE_MORE, number)
             version[here] = number
             ports[here] = any(
                 rule.sport or rule.dport for state in states for rule in (*state.rules, *state.rules6)

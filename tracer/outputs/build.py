@@ -11,7 +11,8 @@ from tracer.correlate.callers import PURPOSE_NAMES, Purpose
 from tracer.correlate.columns import Array, changed, codes_of, hash_rows
 from tracer.correlate.verdicts import PACKET_LOOPBACK, Event, Steps, Verdict, Via
 from tracer.enrich.checks import Check
-from tracer.enrich.inference import Explained, Row, address, choose_nexthop, device, explain_decision
+from tracer.enrich.doubt import explain
+from tracer.enrich.inference import Explained, Row, address, choose_nexthop, device
 from tracer.enrich.reasons import (
     OUTER_HEADER,
     RP_FILTER,
@@ -149,9 +150,7 @@ class RowBuilder:
         purpose = Purpose(int(notes["purpose"]))
         netns, ts_ns = int(records[0]["netns"]), int(records[0]["ts_ns"])
         states = world.network.candidates(netns, ts_ns)
-        explained = explain_decision(
-            records, purpose, world.caller_name(int(notes["caller"])), states, world.names
-        )
+        explained = explain(records, purpose, world.caller_name(int(notes["caller"])), states, world.names)
         hop = int(steps.hop[steps_of_decision[0]])
         last = rows[-1]
         used_row = int((steps.arrival if purpose is Purpose.SOURCE_CHECK else steps.departure)[last])
