@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from tracer.explaining import FORMATS, end, show
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tracer.model.network import Network, NetworkState
+    from tracer.model.network import NetworkState
 
 
 def explain_offline(words: Sequence[str], snapshot: str, stdout_format: str = "tree") -> int:
@@ -46,27 +45,23 @@ def explain_offline(words: Sequence[str], snapshot: str, stdout_format: str = "t
     return Exit.FAILED if decided.error is None else end(explanation)
 
 
-def read_snapshot(name: str) -> Network:
+def read_snapshot(name: str) -> tuple[NetworkState, ...]:
     """The namespaces of a snapshot. Raises BadCapture if it is none."""
-    from tracer.model.network import Network
+    from tracer.enrich.snapshot import read
 
     try:
-        made = json.loads(Path(name).read_text(encoding="utf-8"))
+        return read(name).states
     except OSError as error:
         raise BadCapture(f"cannot read {name}: {(error.strerror or str(error)).lower()}") from error
-    except (ValueError, RecursionError) as error:
-        raise BadCapture(
-            f"cannot read {name}: it is no JSON\n  make one: fibtrace snapshot -o {name}"
-        ) from error
-    return Network.deserialise(made)
 
 
-def _state(network: Network, netns: str) -> NetworkState:
+def _state(states: tuple[NetworkState, ...], netns: str) -> NetworkState:
     """The namespace asked about: by name or inode, else the host's, else the only one."""
-    states = [state for inode in network.inodes() if (state := network.latest(inode))]
     wanted = [state for state in states if netns in {state.name, str(state.inode)}] if netns else []
     if not netns:
-        wanted = [state for state in states if state.name == "host"] or (states if len(states) == 1 else [])
+        wanted = [state for state in states if state.name == "host"] or (
+            list(states) if len(states) == 1 else []
+        )
     if not wanted:
         known = ", ".join(sorted(state.name or str(state.inode) for state in states)) or "none"
         what = f"netns {netns}: not in the snapshot" if netns else "which namespace? give netns NAME"

@@ -113,10 +113,10 @@ def rows_of(source: str | Path) -> pa.Table:
     return pa.concat_tables(kept.parts, promote_options="default")
 
 
-def play(source: str | Path, outputs: list[Output]) -> Played:
-    """Feed the outputs with a raw capture; raises BadCapture. The outputs stay open."""
+def play(source: str | Path, outputs: list[Output], changes: str = "none") -> Played:
+    """Feed the outputs with a raw capture and these changes; raises BadCapture. The outputs stay open."""
     known, damage = _read_names(source)
-    rows, accounting = _replay(source, known, outputs)
+    rows, accounting = _replay(source, known, outputs, changes=changes)
     return Played(rows, _lost(accounting) if accounting else 0, damage, accounting is not None)
 
 

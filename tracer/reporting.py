@@ -33,12 +33,13 @@ def report(source: str | Path, target: str | Path, most_paths: int, title: str |
     output = ReportOutput(About(title or Path(source).name, _version()), Budget(paths=most_paths))
     about = output.about
     if Path(source).suffix == RAW_SUFFIX:
-        played = play(source, [output])
+        played = play(source, [output], "routing")
         about.lost, about.cut_short = played.lost, played.cut_short
     else:
         for part in parts(source):
             about.cut_short |= bool(part.dropped_lines)
             output.write(part.rows)
+            output.tell(part.changes)
     data = output.page()
     sink = open_sink(sys.stdout if str(target) == "-" else target)
     try:

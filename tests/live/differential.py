@@ -18,19 +18,24 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.live import rtnl
-from tests.live.random_networks import DEVICES, FIRST, OBJECTS, Config, configs
+from tests.live.mutations import report
+from tests.live.random_configs import Config, configs
+from tests.live.random_networks import DEVICES, FIRST, OBJECTS
 from tracer.enrich import decode, netns
 from tracer.enrich.decide import Decision, decide
 from tracer.enrich.names import Namespace
 from tracer.enrich.netlink import parse
 from tracer.enrich.selectors import FlowKey
+from tracer.enrich.sources import hops_of_source
 from tracer.enrich.watch import Watched
 from tracer.model.network import IPV4, NetworkState, Route
 
 QUESTIONS = 60
 # The kernel has one code for both refusals of the source check since 6.14.
 REFUSALS = frozenset({18, 22})
-UNICAST = 1
+# Ports that no rule names. A nexthop of a tenth of the weight is missed by all of them once in 10^20 times.
+FIRST_PORT, PORTS, CHUNK = 20000, 448, 32
+PREFERS_SOURCE = tuple(int(part) for part in platform.release().split(".")[:2]) >= (6, 16)
 CREATE = rtnl.ACK | rtnl.CREATE | rtnl.EXCL
 
 
@@ -51,6 +56,8 @@ def _setup() -> str:
             for host in (3, 4, 5, 9):
                 state = "failed" if host == 4 else "permanent lladdr 02:00:00:00:00:01"
                 lines += [f"neigh add 2001:db8:{number}::{host} dev {device} nud {state}"]
+    # The gateway of a network that is not the device's first: its own address there is the source.
+    lines += [f"addr add 10.{number}.128.1/24 dev e{number}" for number in range(3)]
     lines += ["addr add 10.1.0.7/24 dev e1", "addr add 172.16.2.1 peer 172.16.2.2/32 dev e2"]
     lines += ["addr add 169.254.9.1/16 dev e0 scope link", "addr add 10.12.0.77/24 dev e2 scope host"]
     # Main stays in reach, or the kernel would refuse routes by gateways that it cannot look up.
@@ -134,6 +141,7 @@ def _quiet() -> None:
         ("ipv4/conf/all/send_redirects", 0), ("ipv4/conf/default/send_redirects", 0),
         ("ipv4/conf/all/accept_local", 0), ("ipv4/conf/all/src_valid_mark", 0),
         ("ipv6/conf/all/disable_ipv6", 0), ("ipv6/conf/default/disable_ipv6", 0),
+        ("ipv4/fib_multipath_hash_policy", 1), ("ipv6/fib_multipath_hash_policy", 1),
         ("ipv6/conf/default/accept_ra", 0), ("ipv6/conf/default/router_probe_interval", 86400),
     ):  # fmt: skip
         Path("/proc/sys/net", name).write_text(str(value))
@@ -206,40 +214,80 @@ def world() -> Iterator[World]:
         subprocess.run(["ip", "netns", "del", name], check=True)
 
 
-def run(decisions: int, number: int) -> Counter[str]:
+def run(
+    decisions: int, number: int, *, shrink: bool = True, counts: Counter[str] | None = None
+) -> Counter[str]:
     """Compare so many decisions; what was found, by family and outcome. Fails with the smallest configuration."""
-    counts: Counter[str] = Counter()
-    rounds = -(-decisions // QUESTIONS)
-
-    @seed(number)
-    @settings(
-        max_examples=rounds,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink),
-        print_blob=False,
-    )
-    @given(configs(QUESTIONS))
-    def compare(config: Config) -> None:
-        with place.configured(config) as state:
-            for flow, matched, done in place.ask(config.flows):
-                decided = decide(state, flow)
-                family = "IPv4" if flow.family == IPV4 else "IPv6"
-                if decided.error is None:
-                    counts[f"{family} unknown"] += 1
-                    continue
-                wrong = differences(decided, flow, matched, done)
-                assert not wrong, f"{flow}\n{wrong}\n{explained(decided)}"
-                way = "input" if flow.iif != 1 else "output"
-                counts[f"{family} {way} {decided.verdict}"] += 1
-                counts["compared"] += 1
-
+    counts = Counter() if counts is None else counts
+    phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     with world() as place:
-        while counts["compared"] + counts["IPv4 unknown"] + counts["IPv6 unknown"] < decisions:
-            compare()
+        while asked_of(counts) < decisions:
+            rounds = -(-(decisions - asked_of(counts)) // QUESTIONS)
+            options = settings(
+                max_examples=rounds,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+                phases=phases,
+                print_blob=False,
+            )
+
+            def compare(config: Config) -> None:
+                _compare(place, config, counts)
+
+            seed(number)(options(given(configs(QUESTIONS))(compare)))()
             number += 1
     return counts
+
+
+def asked_of(counts: Counter[str]) -> int:
+    """How many questions were asked."""
+    return counts["compared"] + counts["IPv4 unknown"] + counts["IPv6 unknown"]
+
+
+def _compare(place: World, config: Config, counts: Counter[str]) -> None:
+    spread: dict[int, tuple[FlowKey, Decision]] = {}
+    with place.configured(config) as state:
+        for flow, matched, done in place.ask(config.flows):
+            decided = decide(state, flow)
+            family = "IPv4" if flow.family == IPV4 else "IPv6"
+            if decided.error is None:
+                counts[f"{family} unknown"] += 1
+                continue
+            counts["compared"] += 1
+            wrong = differences(decided, flow, matched, done)
+            assert not wrong, f"{flow}\n{wrong}\n{explained(decided)}"
+            way = "input" if flow.iif != 1 else "output"
+            counts[f"{family} {way} {decided.verdict}"] += 1
+            if len(decided.nexthops) > 1 and isinstance(done, Route):
+                spread[flow.family] = flow, decided
+        for flow, decided in spread.values():
+            wrong = never_used(place, state, flow, decided)
+            assert not wrong, f"{flow}\n{wrong}\n{explained(decided)}"
+            counts["nexthops of several, all seen"] += 1
+
+
+def never_used(place: World, state: NetworkState, flow: FlowKey, decided: Decision) -> list[str]:
+    """Which of several nexthops the kernel never chooses, though the flow's ports, which it hashes, vary."""
+    possible = decided.nexthops
+    if decided.route and flow.iif == 1 and PREFERS_SOURCE:
+        possible = hops_of_source(state, decided.route, possible, flow.saddr)
+    hops = {(hop.ifindex, hop.gateway) for hop in possible}
+    seen: set[tuple[int, int]] = set()
+    for start in range(FIRST_PORT, FIRST_PORT + PORTS, CHUNK):
+        flows = tuple(flow._replace(sport=port) for port in range(start, start + CHUNK))
+        same = tuple(one for one in flows if _outcome(decide(state, one)) == _outcome(decided))
+        if not same:
+            return []  # another rule is for these ports
+        answers = [done for _, _, done in place.ask(same) if isinstance(done, Route)]
+        seen.update((hop.ifindex, hop.gateway) for answer in answers for hop in answer.nexthops)
+        if seen == hops:
+            return []
+    return [f"used {seen}, here {hops}"]
+
+
+def _outcome(decided: Decision) -> tuple[object, ...]:
+    return decided.verdict, decided.error, decided.nexthops
 
 
 def explained(decided: Decision) -> str:
@@ -256,14 +304,18 @@ def explained(decided: Decision) -> str:
 def main() -> int:
     """`scripts/differential`: prints the figures, exits with 1 at the first difference."""
     parser = argparse.ArgumentParser(prog="scripts/differential")
-    parser.add_argument("--decisions", type=int, default=100_000)
+    parser.add_argument("--decisions", type=int, default=None)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 1 << 31))
+    parser.add_argument("--mutations", action="store_true", help="make mistakes in the model: each is found")
     asked = parser.parse_args()
     if os.geteuid():
         print("error: not root: a namespace needs it\n  try: sudo scripts/differential", file=sys.stderr)
         return 3
+    asked.decisions = asked.decisions or (5000 if asked.mutations else 100_000)
     started = time.monotonic()
     print(f"seed {asked.seed}, Linux {platform.release()}", flush=True)
+    if asked.mutations:
+        return report(asked)
     counts = run(asked.decisions, asked.seed)
     for name, count in sorted(counts.items()):
         print(f"  {name:24} {count:9,}")

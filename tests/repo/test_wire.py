@@ -71,6 +71,15 @@ def test_the_compiler_agrees_with_python_about_every_field(clang, wire_text):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_compiler_agrees_about_what_top_counts(clang, top):
+    """The keys and values of the counters, and the numbers, are for C what Python reads them to be."""
+    text = (top / "bpf" / "top" / "wire.h").read_text()
+    layout = parse(text)
+    assert layout.structs
+    done = compiled(clang, f"{INCLUDES}{text}\n{asserts(layout)}\n")
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_field_and_member_of_the_header_is_read(wire_text):
     """As many as there are lines that end in a comment, each with that comment."""
     layout = parse(wire_text)

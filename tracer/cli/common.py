@@ -15,6 +15,7 @@ from typing import ParamSpec
 import typer
 
 from tracer.errors import Exit, TracerError
+from tracer.model.visible import visible
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C where a command has nothing to finish (128 + SIGINT, as shells count)."""
@@ -74,7 +75,7 @@ def end(error: BaseException) -> int:
 def complain(message: str, code: int) -> int:
     """Print `error: message` on stderr, its further lines indented; returns `code`."""
     first, *rest = message.strip().splitlines() or ["failed"]
-    lines = [f"error: {first}", *(f"  {line.strip()}" for line in rest if line.strip())]
+    lines = [f"error: {visible(first)}", *(f"  {visible(line.strip())}" for line in rest if line.strip())]
     print("\n".join(lines), file=sys.stderr)
     return code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tracer.model.network import IPV4, Address, NetworkState, Nexthop, Route
@@ -21,6 +22,19 @@ def route_source(state: NetworkState, route: Route, nexthop: Nexthop) -> int:
         return route.prefsrc
     gateway = nexthop.gateway if nexthop.gateway_family == IPV4 else 0
     return device_source(state, nexthop.ifindex, gateway, route.scope)
+
+
+def hops_of_source(
+    state: NetworkState, route: Route, hops: tuple[Nexthop, ...], source: int
+) -> tuple[Nexthop, ...]:
+    """`fib_select_multipath` since Linux 6.16: for a source that was asked with, the hash chooses among these.
+
+    Those whose own source address it is; all if there are none. Groups of nexthop objects know no such thing.
+    """
+    if not source or route.nhid or route.family != IPV4:
+        return hops
+    plain = replace(route, prefsrc=None)
+    return tuple(hop for hop in hops if route_source(state, plain, hop) == source) or hops
 
 
 def device_source(state: NetworkState, ifindex: int, target: int, scope: int) -> int:

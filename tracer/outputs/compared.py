@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from tracer.model.visible import visible
 from tracer.outputs import words
 from tracer.outputs.questions import question_tree
 from tracer.outputs.sink import StreamSink
@@ -90,9 +91,9 @@ def _named(lookup: Lookup) -> dict[str, object]:
 
 
 def _lines(item: Compared, look: Look, *, short: bool) -> list[str]:
-    where = f"{words.netns_name(item.hop)}  {item.then.purpose}"
+    where = visible(f"{words.netns_name(item.hop)}  {item.then.purpose}")
     if item.now is None:
-        return [f"{where}: {look.bad}not asked{look.off}: {item.why_not}"]
+        return [f"{where}: {look.bad}not asked{look.off}: {visible(item.why_not)}"]
     if item.same:
         return [f"{where}: {look.good}the same{look.off}: {_step(item.then.lookups[-1])}"]
     number = item.first_difference or 0
@@ -103,7 +104,7 @@ def _lines(item: Compared, look: Look, *, short: bool) -> list[str]:
         f"  {'now':{_LABEL}}no lookup"
     ]
     if item.now.answer.error:
-        lines.append(f"  {'now':{_LABEL}}{item.now.answer.message}: {item.now.refused}")
+        lines.append(f"  {'now':{_LABEL}}{item.now.answer.message}: {visible(item.now.refused)}")
     return (
         lines
         if short or item.then.purpose == "source-check"
@@ -115,4 +116,6 @@ def _step(lookup: Lookup) -> str:
     table = words.table_name(lookup)
     rule = f"{words.rule_name(lookup)} ({lookup.rule_text or words.UNKNOWN})"
     found = words.route_text(lookup) if lookup.result == "hit" else ""
-    return " ".join(part for part in (f"{rule}, table {table}:", words.result_name(lookup), found) if part)
+    return visible(
+        " ".join(part for part in (f"{rule}, table {table}:", words.result_name(lookup), found) if part)
+    )

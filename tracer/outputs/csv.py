@@ -1,4 +1,8 @@
-"""CSV: one row per step, the catalogue's columns, a header line, empty for none (RFC 4180 with LF)."""
+"""CSV: one row per step, the catalogue's columns, a header line, empty for none (RFC 4180 with LF).
+
+A name from outside may begin like a formula, which a spreadsheet would run. Such a value gets an apostrophe in front,
+which spreadsheets take for "text", and which our own reader takes off again.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,9 @@ from tracer.outputs.sink import Sink
 
 _PART_ROWS: Final = 8_192
 _NEEDS_QUOTES: Final = '[,"\r\n]|^$'
+_GUARDED: Final = r"^[=+\-@\t\r']"
+"""What begins a formula, and the apostrophe itself, so that none is taken off that was there before."""
+_FORMULA: Final = frozenset("=+-@\t\r'")
 _TEXT = pa.string()
 
 
@@ -57,9 +64,21 @@ def _cells(column: pa.Array) -> pa.Array:
     if not pa.types.is_dictionary(column.type):
         return column.cast(_TEXT).fill_null("")
     names = column.dictionary
+    if pc.any(pc.match_substring_regex(names, _GUARDED)).as_py():
+        names = pa.array([name and guarded(name) for name in names.to_pylist()], type=_TEXT)
     if pc.any(pc.match_substring_regex(names, _NEEDS_QUOTES)).as_py():
         names = pa.array([_quoted(name) for name in names.to_pylist()], type=_TEXT)
     return names.take(column.indices).fill_null("")
+
+
+def guarded(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in _FORMULA else text
+
+
+def unguarded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of texts as they were before `guarded`."""
+    return pc.replace_substring_regex(column, r"^'([=+\-@\t\r'])", r"\1")
 
 
 def _quoted(name: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 _GROUP_PATHS = 256
 _FLOW = field_names(Flow)
 _LOOKUP = tuple(name for name in field_names(Lookup) if name != "columns")
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_CONTROLS = re.compile("[\x7f-\x9f]")
+_plain = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+def _encode(value: Any) -> str:
+    """JSON in which no control character stands as it is: json leaves those above 0x7e, which terminals may obey."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", _plain(value))
 
 
 class JsonlOutput:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tracer.enrich.flowpaths import FlowPaths
 from tracer.outputs import words
+from tracer.outputs.schema import shown
 from tracer.outputs.timeline import change_line, changed_words, compared
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class LineOutput:
 
     def write(self, rows: pa.Table) -> None:
         """Append the lines of a batch."""
-        text = "".join(line(path) + "\n" for path in compared(rows, self.flows))
+        text = "".join(line(path) + "\n" for path in compared(shown(rows), self.flows))
         self._put(text)
 
     def tell(self, changes: Sequence[Change]) -> None:

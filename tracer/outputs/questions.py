@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tracer.model.visible import made_visible, visible
 from tracer.outputs import words
 from tracer.outputs.jsonl import path_object
 from tracer.outputs.sink import StreamSink
@@ -64,10 +65,10 @@ def question_tree(explanation: Explanation, look: Look) -> str:
     """The tree with all that the decisions say of themselves, and a legend where something is inferred."""
     where = f" in {explanation.question.netns}" if explanation.question.netns else ""
     by = f", by the model of {explanation.source}: no kernel was asked" if explanation.source else ""
-    title = f"{explanation.question.words}{where}{by}"
-    shown = tree(explanation.path, replace(look, why=True), title)
+    title = visible(f"{explanation.question.words}{where}{by}")
+    shown = tree(made_visible(explanation.path), replace(look, why=True), title)
     legend = f"{words.INFERRED} inferred from the rules and tables, not seen by a probe\n"
-    notes = (f"{explanation.note}\n" if explanation.note else "") + (
+    notes = (f"{visible(explanation.note)}\n" if explanation.note else "") + (
         legend if has_inferred(explanation.path) else ""
     )
     return shown + (f"{look.dim}{notes}{look.off}" if notes else "")
@@ -83,7 +84,7 @@ def question_line(explanation: Explanation) -> str:
     else:
         said = f"{hop.verdict or 'not known'} {words.target(hop)}".rstrip()
     model = "model" if explanation.source else ""
-    return ": ".join(part for part in (explanation.question.words, model, way, said) if part)
+    return visible(": ".join(part for part in (explanation.question.words, model, way, said) if part))
 
 
 def _way(decision: Decision) -> str:

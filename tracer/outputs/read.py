@@ -19,6 +19,7 @@ from tracer.model.columns import COLUMNS, NAMES, SCHEMA
 from tracer.model.path import Path, path_rows
 from tracer.model.relay import to_text as relays
 from tracer.model.why import to_text
+from tracer.outputs.csv import unguarded
 from tracer.outputs.jsonl import change_from_object, path_from_object
 from tracer.outputs.schema import CONTRACT, METADATA_KEY, arrow_field, conform
 
@@ -86,6 +87,9 @@ def _read_csv(file: FilePath, data: bytes) -> ReadResult:
         )
     except pa.ArrowInvalid as error:
         raise _damaged(file, str(error)) from error
+    for index, name in enumerate(rows.column_names):
+        if pa.types.is_string(rows.schema.field(index).type):
+            rows = rows.set_column(index, name, unguarded(rows.column(index)))
     return ReadResult(_checked(file, rows), int(whole < len(data)))
 
 

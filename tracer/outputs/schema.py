@@ -7,8 +7,10 @@ and Parquet takes the codes as they are.
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tracer.model.columns import BOOL, COLUMNS, INT32, INT64, INTERNAL, SCHEMA, STRING, Column
+from tracer.model.visible import visible
 
 METADATA_KEY = b"fibtrace.schema"
 _ARROW = {
@@ -40,6 +42,21 @@ def conform(rows: pa.Table) -> pa.Table:
         raise ValueError(f"rows lack the columns {', '.join(missing)}")
     columns = [as_type(rows.column(field.name), field.type) for field in CONTRACT]
     return pa.Table.from_arrays(columns, schema=CONTRACT)
+
+
+def shown(rows: pa.Table) -> pa.Table:
+    """The same rows with names that are safe to print; their `why`, which is JSON, stays."""
+    for index, field in enumerate(rows.schema):
+        if not pa.types.is_dictionary(field.type) or field.name == "why":
+            continue
+        column = as_type(rows.column(index), field.type)
+        names = column.dictionary
+        safe = [name if name is None else visible(name) for name in names.to_pylist()]
+        if safe != names.to_pylist():
+            codes = pc.cast(column.indices, pa.int32())
+            made = pa.array(safe, type=pa.string()).take(codes).dictionary_encode()
+            rows = rows.set_column(index, field.name, pa.chunked_array([made]))
+    return rows
 
 
 def with_internal(contract: pa.Table, rows: pa.Table) -> pa.Table:

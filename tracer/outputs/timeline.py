@@ -10,6 +10,7 @@ import numpy as np
 
 from tracer.enrich.flowpaths import FlowPaths, Timeline
 from tracer.model import change as kinds
+from tracer.model.visible import visible
 from tracer.outputs.paths import paths
 from tracer.outputs.registry import Told
 
@@ -90,7 +91,7 @@ def change_line(change: Change) -> str:
     words += [f"by {change.by}"] if change.by else []
     late_ns = change.ts_ns - change.unsure_ns
     words += [f"(noticed up to {late_ns / 1e6:.0f} ms late)"] if late_ns >= _SHARP_NS else []
-    return "  ".join(words)
+    return visible("  ".join(words))
 
 
 def _namespace(change: Change) -> str:
@@ -99,6 +100,10 @@ def _namespace(change: Change) -> str:
 
 def changed_words(changed: Changed) -> str:
     """`path changed: was rule 32766 table main via 10.2.0.1; now rule 100 …, after + rule 100: … (0.8 s before)`."""
+    return visible(_changed_words(changed))
+
+
+def _changed_words(changed: Changed) -> str:
     was, now = facts_words(changed.was, changed.now), facts_words(changed.now, changed.was)
     said = f"path changed in {changed.netns} since #{changed.packet}: was {was}; now {now}"
     causes = [f"{cause.text}{_by(cause)} ({_distance(cause.before_ns)})" for cause in changed.causes]

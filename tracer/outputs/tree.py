@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from tracer.enrich.flowpaths import FlowPaths
 from tracer.model.relay import FROM, TO
+from tracer.model.visible import made_visible
 from tracer.outputs import words
+from tracer.outputs.schema import shown
 from tracer.outputs.timeline import MARK, change_line, changed_words, compared
 from tracer.outputs.tree_lines import PLAIN, Columns, Look, why_lines
 
@@ -72,8 +74,8 @@ class TreeOutput:
     def write(self, rows: pa.Table) -> None:
         """Append the trees of a batch."""
         said = []
-        for path in compared(rows, self.flows):
-            said.append(tree(path, self._look))
+        for path in compared(shown(rows), self.flows):
+            said.append(tree(made_visible(path) if self._look.why or path.relays else path, self._look))
             self._inferred = self._inferred or has_inferred(path)
         self._put("".join(said))
 

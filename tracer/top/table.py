@@ -7,6 +7,8 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tracer.model.visible import visible
+from tracer.outputs.csv import guarded
 from tracer.top.items import KINDS, Item, Tally
 
 if TYPE_CHECKING:
@@ -90,7 +92,13 @@ def as_csv(found: Iterable[Line], moment: Moment, *, header: bool) -> str:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     if header:
         writer.writeheader()
-    writer.writerows(values(line, moment) for line in found)
+    writer.writerows(
+        {
+            name: guarded(value) if isinstance(value, str) else value
+            for name, value in values(line, moment).items()
+        }
+        for line in found
+    )
     return text.getvalue()
 
 
@@ -158,6 +166,10 @@ def _text(line: Line, moment: Moment, widths: tuple[int, int]) -> str:
 
 def _label(line: Line) -> str:
     """What stands in the first column."""
+    return visible(_plain_label(line))
+
+
+def _plain_label(line: Line) -> str:
     item = line.item
     if item.by == "rule":
         number = "" if item.rule is None else str(item.rule)
@@ -172,7 +184,7 @@ def _label(line: Line) -> str:
 
 
 def _netns(line: Line) -> str:
-    return line.netns or (str(line.item.netns_inode) if line.item.netns_inode else _UNKNOWN)
+    return visible(line.netns) or (str(line.item.netns_inode) if line.item.netns_inode else _UNKNOWN)
 
 
 def _duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.outputs.builder import Rows, many, strange_rows, tunnel_rows
 from tracer.errors import BadCapture, BadRequest
+from tracer.model.relay import CERTAIN, FROM, Relay, to_text
 from tracer.outputs.paths import paths
 from tracer.outputs.read import read_rows
 from tracer.outputs.registry import open_output
@@ -222,3 +223,20 @@ def test_words_can_be_read():
             for ground in below:
                 light, dark = sorted((luminance(palette[text]), luminance(palette[ground])), reverse=True)
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground, palette[text], palette[ground])
+
+
+def test_relayed_packets_have_trees_of_their_own():
+    """Packets of one way that were relayed in different others share no tree: each names its own."""
+    table = Rows()
+    for packet in (1, 2, 3):
+        table.path(
+            packet, relays=to_text([Relay(FROM, packet + 40, 5, "vpn", CERTAIN)]) if packet < 3 else None
+        )
+        table.hop("r", "router").receive("r0").end("deliver")
+    collector = Collector(Budget())
+    collector.add(table.table())
+    assert len(collector.found.ways) == 1
+    said = ["from #41, relayed by vpn[5]", "from #42, relayed by vpn[5]", ""]
+    assert len(collector.found.bodies) == 3
+    for one, words in zip(collector.found.bodies, said, strict=True):
+        assert ("relayed" in one.text, words in one.text) == (bool(words), True)

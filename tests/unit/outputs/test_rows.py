@@ -79,6 +79,7 @@ def test_ports_and_decisions_of_zero_are_empty_but_losses_are_not():
         np.array([0, 0]),
         dynamic(2, sport=np.array([0, 53]), dport=np.array([80, 0]), decision=np.array([0, 1])),
         ["10.0.0.1"],
+        [],
     )
     assert built["sport"].to_pylist() == [None, 53]
     assert built["dport"].to_pylist() == [80, None]
@@ -88,7 +89,7 @@ def test_ports_and_decisions_of_zero_are_empty_but_losses_are_not():
 
 def test_no_rows_are_an_empty_table():
     """With all columns."""
-    built = table(Statics(), np.zeros(0, np.int64), dynamic(0), [])
+    built = table(Statics(), np.zeros(0, np.int64), dynamic(0), [], [])
     assert (len(built), built.column_names) == (0, list(FIELDS))
 
 
@@ -100,3 +101,11 @@ def test_many_distinct_rows_make_it_full(monkeypatch):
         assert not statics.full
         statics.add({"mark": number})
     assert statics.full
+
+
+def test_relays_are_numbers_in_their_list():
+    """A negative number is none."""
+    statics = Statics()
+    statics.add({"event": "receive", "evidence": "observed"})
+    built = table(statics, np.array([0, 0]), dynamic(2, relays=np.array([-1, 0])), ["10.0.0.1"], ["[]"])
+    assert built["relays"].to_pylist() == [None, "[]"]

@@ -30,7 +30,7 @@ STEP: Final = (
 )  # fmt: skip
 """The columns of a step of a way."""
 
-_TREE_ONLY: Final = ("table_id", "scope", "error", "caller")
+_TREE_ONLY: Final = ("table_id", "scope", "error", "caller", "relays")
 _FLOW: Final = ("src", "dst", "proto", "sport", "dport")
 _CHUNK_ROWS: Final = 65_536
 _OF_PACKET: Final = frozenset({"receive", "send", "forward", "deliver", "drop"})
@@ -225,7 +225,8 @@ class _Chunk:
         self.pid_count = np.bincount(self._number[self.pid_rows], minlength=len(self.starts))
         width = np.zeros(len(pid), np.int64)
         width[self.pid_rows] = np.floor(np.log10(np.maximum(self.pids, 1))).astype(np.int64) + 1
-        more = [coding.codes(self._rows.column(name), words) for name in _TREE_ONLY]
+        names = [name for name in _TREE_ONLY if name in self._rows.column_names]
+        more = [coding.codes(self._rows.column(name), words) for name in names]
         outer = [
             np.where(self._outer, coding.codes(self._rows.column(name), words), 0)
             for name in ("src", "dst", "proto")

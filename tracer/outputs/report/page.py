@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from tracer.correlate.columns import Array
+from tracer.model.change import Change
 from tracer.outputs.report.collect import STEP, Collected
 
 SCRIPTS: Final = ("data", "model", "hops", "table", "picture", "timeline", "views", "detail", "main")
@@ -37,7 +38,8 @@ class About:
     version: str = ""
     lost: int = 0
     cut_short: bool = False
-    changes: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    more_changes: int = 0
 
 
 def page(found: Collected, about: About, most_paths: int) -> bytes:
@@ -95,9 +97,7 @@ def _container(found: Collected, about: About, most_paths: int) -> bytes:
         "step": STEP,
         "strings": found.strings.values,
         "trees": [[one.text, one.duration_at, one.open_hops, int(one.inferred)] for one in found.bodies],
-        "changes": [
-            {**one, "at": one["ts_ns"] - start_ns, "ts_ns": str(one["ts_ns"])} for one in about.changes
-        ],
+        "changes": [_change(one, start_ns) for one in about.changes],
         "arrays": [[name, str(values.dtype), len(values)] for name, values in arrays.items()],
     }
     text = json.dumps(head, separators=(",", ":"), ensure_ascii=True).encode()
@@ -123,6 +123,19 @@ def _meta(found: Collected, about: About, columns: dict[str, Array], listed: int
         "incomplete": int((~columns.get("complete", none)).sum()),
         "lost": about.lost,
         "cut_short": about.cut_short,
+        "more_changes": about.more_changes,
+    }
+
+
+def _change(one: Change, start_ns: int) -> dict[str, Any]:
+    """A change of the configuration; `at` is when it was noticed, `late` by how much that may be too late."""
+    return {
+        "at": one.ts_ns - start_ns,
+        "late": max(one.ts_ns - one.unsure_ns, 0),
+        "netns": one.netns or f"netns:{one.netns_inode}",
+        "kind": one.kind,
+        "text": one.text,
+        "by": one.by,
     }
 
 

@@ -43,7 +43,7 @@ def _joined(found: Iterator[ReadResult]) -> Iterator[ReadResult]:
         starts = np.flatnonzero(packet[1:] != packet[:-1]) + 1
         cut = int(starts[-1]) if len(starts) else 0
         held = rows.slice(cut)
-        yield ReadResult(rows.slice(0, cut), part.dropped_lines)
+        yield ReadResult(rows.slice(0, cut), part.dropped_lines, part.changes)
     if held is not None:
         yield ReadResult(held)
 

@@ -61,7 +61,7 @@ function noteOfTree(model, i) {
   const { columns, meta } = model.data;
   if (columns.tree[i] < 0) return `The tree of this path was left out to keep the page small. It is in the capture: fibtrace convert ${meta.name} - --format tree`;
   if (columns.flags[i] & EXACT) return '';
-  return 'To keep the page small, this is the tree of another packet that went the same way: the same rules, tables, routes and devices. Process ids and the details of reasons may be others.';
+  return 'To keep the page small, this is the tree of another packet that went the same way: the same rules, tables, routes and devices. Process ids, packets that it was relayed in and the details of reasons may be others.';
 }
 
 function inferredIn(model, i) {

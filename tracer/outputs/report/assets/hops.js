@@ -62,16 +62,15 @@ function inNode(hop) {
 
 function decisionNodes(made) {
   if (!made) return [];
-  const check = made.purpose === 'source-check' ? 'source check, ' : '';
+  const check = made.purpose === 'source-check' ? 'source check: ' : '';
   const last = made.lookups.at(-1);
   if (!last) {
     const why = (made.own && made.own.reason) || 'no lookup seen';
     return [{ kind: 'cached', label: 'no lookup', more: why.replace(/^no lookup: /, '').replace(/ #/, ' another') }];
   }
-  const rule = { kind: 'rule', label: `${check}rule ${last.rule || '?'}`, more: last.rule_text || '?' };
+  const rule = { kind: 'rule', label: `rule ${last.evidence === 'inferred' ? '~' : ''}${last.rule || '?'}`, more: `${check}${last.rule_text || '?'}` };
   if (!last.table && last.result !== 'hit') return [{ ...rule, label: `${rule.label}: ${last.result || '?'}` }];
-  const failed = last.result === 'hit' ? '' : `: ${last.result || '?'}`;
-  return [rule, { kind: 'table', label: `${last.table || '?'}${failed}` }];
+  return [rule, { kind: 'table', label: last.table || '?', more: last.result === 'hit' ? '' : last.result || '?' }];
 }
 
 function outNode(hop) {

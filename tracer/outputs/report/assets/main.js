@@ -256,6 +256,7 @@ function showNotices(meta) {
   }
   if (meta.lost) said.push(`${plural(meta.lost, 'record')} of the trace ${meta.lost === 1 ? 'was' : 'were'} lost: paths may be missing or have holes.`);
   if (meta.cut_short) said.push('The end of the capture is missing.');
+  if (meta.more_changes) said.push(`${plural(meta.more_changes, 'later change')} of the configuration ${meta.more_changes === 1 ? 'is' : 'are'} left out.`);
   if (!meta.paths) said.push('The capture holds no packets.');
   for (const one of said) add(document.getElementById('notices'), 'p', { class: 'notice' }, one);
 }

@@ -24,7 +24,7 @@ class Entities {
   constructor() {
     this.rows = [];
     this.byKey = new Map();
-    this.uses = { way: [], id: [], hit: [], first: [], firstHit: [] };
+    this.uses = { way: [], id: [], hit: [], inferred: [], first: [], firstHit: [] };
   }
 
   of(key, make) {
@@ -35,12 +35,13 @@ class Entities {
     return this.byKey.get(key);
   }
 
-  use(way, id, hit) {
+  use(way, id, hit, inferred = false) {
     const uses = this.uses;
     const row = this.rows[id];
     uses.way.push(way);
     uses.id.push(id);
     uses.hit.push(hit ? 1 : 0);
+    uses.inferred.push(inferred ? 1 : 0);
     uses.first.push(row.seenIn === way ? 0 : 1);
     uses.firstHit.push(hit && row.hitIn !== way ? 1 : 0);
     row.seenIn = way;
@@ -49,14 +50,15 @@ class Entities {
 
   // Sets lookups, hits and packets of each row.
   tally(wayCount) {
-    for (const row of this.rows) row.lookups = row.hits = row.packets = row.hitPackets = 0;
-    const { way, id, hit, first, firstHit } = this.uses;
+    for (const row of this.rows) row.lookups = row.hits = row.inferred = row.packets = row.hitPackets = 0;
+    const { way, id, hit, inferred, first, firstHit } = this.uses;
     for (let at = 0; at < way.length; at++) {
       const number = wayCount[way[at]];
       if (!number) continue;
       const row = this.rows[id[at]];
       row.lookups += number;
       if (hit[at]) row.hits += number;
+      if (inferred[at]) row.inferred += number;
       if (first[at]) row.packets += number;
       if (firstHit[at]) row.hitPackets += number;
     }
@@ -118,14 +120,15 @@ class Model {
   addLookup(way, step) {
     const netns = netnsName(step);
     const hit = step.result === 'hit';
+    const inferred = step.evidence === 'inferred';
     const make = (more) => () => ({ netns, family: Number(step.family), ...more });
     const rule = { rule: numberOrText(step.rule || '?'), text: step.rule_text || '?', table: step.table };
-    this.rules.use(way, this.rules.of(`${netns}\u0001${step.family}\u0001${step.rule}\u0001${step.rule_text}`, make(rule)), hit);
+    this.rules.use(way, this.rules.of(`${netns}\u0001${step.family}\u0001${step.rule}\u0001${step.rule_text}`, make(rule)), hit, inferred);
     const table = step.table || '-';
     this.tables.use(way, this.tables.of(`${netns}\u0001${step.family}\u0001${table}`, make({ table })), hit);
     if (!step.prefix && !step.dev && !step.gateway && !step.route_type) return;
     const route = { table, prefix: step.prefix || '?', gateway: step.gateway, dev: step.dev, type: step.route_type, result: step.result };
-    this.routes.use(way, this.routes.of([netns, step.family, ...Object.values(route)].join('\u0001'), make(route)), hit);
+    this.routes.use(way, this.routes.of([netns, step.family, ...Object.values(route)].join('\u0001'), make(route)), hit, inferred);
   }
 
   addDrop(way, hop) {

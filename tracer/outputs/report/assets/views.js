@@ -56,6 +56,7 @@ function rulesView(model) {
     number('Lookups', '90px', (row) => row.lookups),
     number('Hits', '90px', (row) => row.hits),
     number('No hit', '90px', (row) => row.lookups - row.hits),
+    number('Inferred', '90px', (row) => row.inferred),
   ];
   return entityView(model, 'Rules', model.rules, columns, (row) => `rule ${row.rule}: ${row.text} in ${row.netns}`);
 }
@@ -84,6 +85,7 @@ function routesView(model) {
     text('Result', '96px', (row) => row.result, { tone: (row) => (row.result === 'hit' ? '' : 'bad') }),
     number('Packets', '96px', (row) => row.packets, { bar: (row) => share('Routes', row.packets) }),
     number('Lookups', '90px', (row) => row.lookups),
+    number('Inferred', '90px', (row) => row.inferred),
   ];
   const words = (row) => ['route', row.prefix, row.gateway && `via ${row.gateway}`, row.dev && `dev ${row.dev}`, `table ${row.table} in ${row.netns}`].filter(Boolean).join(' ');
   return entityView(model, 'Routes', model.routes, columns, words);
@@ -126,6 +128,7 @@ function changesView(model) {
     rows: () => model.data.changes,
     columns: [
       { label: 'Time (s)', width: '110px', value: (row) => row.at, text: (row) => seconds(row.at), number: true, down: false },
+      text('Noticed', '130px', (row) => (row.late < 1e6 ? 'at once' : `up to ${duration(row.late)} late`)),
       text('Namespace', 'minmax(90px, 0.7fr)', (row) => row.netns),
       text('Kind', '100px', (row) => row.kind),
       text('Change', 'minmax(260px, 4fr)', (row) => row.text),
