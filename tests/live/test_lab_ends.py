@@ -87,8 +87,8 @@ KILLED_WHILE_BUILDING = """
 import os, signal, sys
 from tracer.lab import build, engine
 original = build._run_batches
-def run_and_die(batches, lock):
-    original(batches, lock)
+def run_and_die(*arguments):
+    original(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
 build._run_batches = run_and_die
 engine.up(sys.argv[1])
