@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # how fast a busy machine is says nothing of the code
+settings.load_profile("any machine")
 
 
 def why_not_live() -> str | None:
