@@ -119,7 +119,7 @@ def test_counts_are_those_of_a_trace(net, tmp_path):
 def test_what_is_not_hit_is_listed(net):
     """--unused names rules and routes without a hit and since when; local routes only with --all."""
     command = net.udp("c", SERVER, 7777, "--count", 5)
-    rows, *_ = top(net, command, "--unused")
+    rows, *_ = top(net, command, "--unused", "--family", "4")
     assert {row["rule"] for row in rows if row["by"] == "rule"} == {"200", "32767"}
     routes = {row["route"] for row in rows if row["by"] == "route"}
     assert "blackhole 10.2.77.0/24" in routes
