@@ -85,6 +85,9 @@ def normal(text: str) -> str:
 
     Nor the mark of what was inferred: other backends see rules, and the page is made by raw tracepoints.
     """
+    # What changed in between is noticed at another moment each time; links through programs have tests of their own.
+    text = re.sub(r"^\* path changed .*\n(  .*\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^.*relayed by .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^#\d+  ", "#  ", text, flags=re.MULTILINE)
     text = re.sub(r"decided by #\d+", "decided by #", text)
     text = text.replace("rule ~", "rule ").replace("~cached", "cached").replace("~no lookup", "no lookup")
