@@ -10,6 +10,7 @@
 #define false 0
 #define AF_INET 2
 #define AF_INET6 10
+#define EAGAIN 11
 #define EACCES 13
 #define EINVAL 22
 #define ENETUNREACH 101

@@ -1,25 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* One search of one IPv6 table. Its tracepoint names the namespace and the route itself, so the prefix is read here. */
 
-#define EHOSTUNREACH 113
-#define EAGAIN 11
-#define RTN_BLACKHOLE 6
-#define RTN_UNREACHABLE 7
-#define RTN_PROHIBIT 8
-#define RTN_THROW 9
-#define RTN_LAST_USABLE 5
-
-/* What a route of this type makes of a lookup: fib6_prop[], net/ipv6/route.c. */
-inline_always s32 error_of(u8 type)
-{
-	if (type <= RTN_LAST_USABLE)
-		return 0;
-	if (type == RTN_UNREACHABLE)
-		return -EHOSTUNREACH;
-	if (type == RTN_PROHIBIT)
-		return -EACCES;
-	return type == RTN_THROW ? -EAGAIN : -EINVAL;
-}
+#include "route_type.h"
 
 #define ROUTE6(buffer, member) PICK(buffer, struct fib6_info, fib6_dst, member)
 

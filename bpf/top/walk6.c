@@ -1,23 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* The walk through the tables of IPv6: fib6_table_lookup fires once per search, and names the route that it ended in. */
 
-#define EHOSTUNREACH 113
-#define RTN_UNREACHABLE 7
-#define RTN_PROHIBIT 8
-#define RTN_THROW 9
-#define RTN_LAST_USABLE 5
-
-/* What a route of this type makes of a lookup: fib6_prop[], net/ipv6/route.c. */
-inline_always s32 error_of(u8 type)
-{
-	if (type <= RTN_LAST_USABLE)
-		return 0;
-	if (type == RTN_UNREACHABLE)
-		return -EHOSTUNREACH;
-	if (type == RTN_PROHIBIT)
-		return -EACCES;
-	return type == RTN_THROW ? -EAGAIN : -EINVAL;
-}
+#include "route_type.h"
 
 TRACEPOINT(fib6_table_lookup)
 {

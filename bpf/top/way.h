@@ -7,7 +7,6 @@
 #define SLOTS 4 /* a softirq, and some tasks that may be preempted in the middle of a walk */
 #define STACK_FRAMES 24
 #define EEXIST 17
-#define EAGAIN 11
 #define KSTACK_MASK 0x3fff
 #define SHAPE_SADDR 1
 #define SHAPE_SPORT 2
