@@ -45,6 +45,10 @@ def wait_for(there, what):
     return found
 
 
+def lines_of(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def in_kernel(pid, kind="prog_id"):
     """Numbers of what a process holds of BPF: programs, links or maps."""
     found = set()
@@ -77,7 +81,8 @@ def test_kill_9_leaves_readable_files_and_nothing_else(net, tmp_path, packets):
         command, cwd=REPO, env=names, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as tool:
         if packets:
-            wait_for(lambda: jsonl.exists() and jsonl.read_bytes().count(b"\n") >= packets, "packets")
+            # Both: outputs are written one after the other, and the kill may come in between.
+            wait_for(lambda: all(lines_of(path) > packets for path in (jsonl, csv)), "packets")
         else:
             wait_for(lambda: in_kernel(tool.pid), "programs")
         children = Path(f"/proc/{tool.pid}/task/{tool.pid}/children").read_text().split()
