@@ -24,9 +24,12 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="labs need root: they make network namespaces"),
 ]
 
+# What was started in the background or by nohup ignores signals, and hands that on to what it starts.
 DRIVER = """
-import sys
+import signal, sys
 from tracer.lab import engine
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 with engine.running(sys.argv[1]) as running:
     print("up", flush=True)
     sys.stdin.read()
@@ -43,8 +46,11 @@ def start_run(name, code=DRIVER):
 
 
 def finish(process):
-    """Wait for a driver and close its pipes."""
-    process.wait(timeout=20)
+    """Wait for a driver and close its pipes; one that does not end is ended, as it keeps others from their labs."""
+    try:
+        process.wait(timeout=20)
+    finally:
+        process.kill()
     process.stdin.close()
     process.stdout.close()
 
