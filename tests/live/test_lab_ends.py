@@ -24,12 +24,9 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="labs need root: they make network namespaces"),
 ]
 
-# What was started in the background or by nohup ignores signals, and hands that on to what it starts.
 DRIVER = """
-import signal, sys
+import sys
 from tracer.lab import engine
-for number in (signal.SIGINT, signal.SIGHUP):
-    signal.signal(number, signal.SIG_DFL)
 with engine.running(sys.argv[1]) as running:
     print("up", flush=True)
     sys.stdin.read()
